@@ -1,0 +1,1 @@
+"""The door: files, DICOM tags, hashes, paths and peers stay here."""

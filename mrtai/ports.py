@@ -1,0 +1,45 @@
+"""What engines promise: four sockets, one method each.
+
+An engine is a frozen dataclass whose fields are its settings, device and weights. Every engine of a socket passes the same
+contract tests (``tests/engines``).
+"""
+
+from typing import Protocol
+
+from mrtai.values.curve import Curve, Fit
+from mrtai.values.dose import Dose
+from mrtai.values.image import Image
+from mrtai.values.labels import Labels
+from mrtai.values.report import Aligned, Alignment
+
+
+class Aligner(Protocol):
+    """Finds how a later scan must be moved to lie on the first one."""
+
+    def __call__(self, fixed: Image, moving: Image) -> Alignment:
+        """Return the rigid transform from ``moving`` to ``fixed`` space with a measure of trust; images share one quantity."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Draws regions."""
+
+    def __call__(self, aligned: Aligned) -> Labels:
+        """Return exclusive regions on any grid of the reference scan's space."""
+        ...
+
+
+class TacModel(Protocol):
+    """Continues a measured curve over all times."""
+
+    def __call__(self, curve: Curve) -> Fit:
+        """Return the fitted curve with its time-integrated activity; refuses what it cannot integrate."""
+        ...
+
+
+class DoseEngine(Protocol):
+    """Turns decays into absorbed dose."""
+
+    def __call__(self, tia: Image, density: Image) -> Dose:
+        """Return the dose maps [Gy] of a TIA map [Bq s/mL] in matter of ``density`` [kg/mL], all on one grid."""
+        ...

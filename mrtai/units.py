@@ -1,0 +1,32 @@
+"""Unit factors and physical constants: the only place where a bare conversion number may stand.
+
+Inside the package activities are Bq, time-integrated activities Bq s, doses Gy, curve times h, lengths mm,
+volumes mL, masses kg and energies MeV per decay. MBq, mGy and days exist only at the door and in reports.
+"""
+
+from typing import Final
+
+import numpy as np
+
+SECONDS_PER_MINUTE: Final = 60.0
+SECONDS_PER_HOUR: Final = 3600.0
+HOURS_PER_DAY: Final = 24.0
+SECONDS_PER_DAY: Final = SECONDS_PER_HOUR * HOURS_PER_DAY
+MILLISECONDS_PER_SECOND: Final = 1000.0
+
+BQ_PER_MBQ: Final = 1e6
+BQ_S_PER_MBQ_H: Final = BQ_PER_MBQ * SECONDS_PER_HOUR
+GRAM_PER_KG: Final = 1000.0
+KG_PER_GRAM: Final = 1e-3
+ML_PER_MM3: Final = 1e-3
+MM3_PER_ML: Final = 1e3
+MGY_PER_GY: Final = 1e3
+
+JOULES_PER_MEV: Final = 1.602176634e-13  # CODATA 2018, exact
+WATER_DENSITY_KG_PER_ML: Final = 1e-3
+
+LN2: Final = float(np.log(2.0))
+"""Ratio of a mean life to its half-life, inverted: λ = ln 2 / T½."""
+
+FWHM_PER_SIGMA: Final = float(2.0 * np.sqrt(2.0 * np.log(2.0)))
+"""Full width at half maximum of a Gaussian in units of its standard deviation."""

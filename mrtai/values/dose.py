@@ -1,0 +1,43 @@
+"""A dose map by kind of radiation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
+
+import numpy as np
+
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
+
+RADIATIONS = ("electron", "photon", "alpha")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dose:
+    """Absorbed dose [Gy] by radiation type on one grid, with its statistical uncertainty where the engine has one.
+
+    ``parts`` maps ``electron``, ``photon`` or ``alpha`` to a map of absorbed dose; ``sd`` is one standard deviation of the total.
+    """
+
+    parts: Mapping[str, Image]
+    sd: Image | None = None
+
+    def __post_init__(self) -> None:
+        if not self.parts or set(self.parts) - set(RADIATIONS):
+            raise ValueError(f"dose: parts named {RADIATIONS} needed, got {sorted(self.parts)}")
+        for part in self.parts.values():
+            if not part.require(Quantity.ABSORBED_DOSE).grid.same_as(self.grid):
+                raise ValueError("dose: all parts must lie on one grid")
+        object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+
+    @property
+    def grid(self) -> Grid:
+        """The grid all parts share."""
+        return next(iter(self.parts.values())).grid
+
+    @property
+    def total(self) -> Image:
+        """Sum over the radiation types [Gy]: physical dose, no RBE."""
+        voxels = reduce(np.add, (part.voxels for part in self.parts.values()))
+        return Image(voxels, Quantity.ABSORBED_DOSE, self.grid)

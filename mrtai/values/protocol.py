@@ -1,0 +1,43 @@
+"""A dosimetry protocol: what is expected of a cycle and how it is worked up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Radiobiology:
+    """Linear–quadratic parameters of one region: α/β [Gy] and repair half-life [h], with their source."""
+
+    alpha_beta_gy: float
+    repair_half_life_h: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A validated protocol file.
+
+    Attributes:
+        name: protocol name; ``sha256`` the digest of its file.
+        nuclide, agent: what this protocol is for.
+        expected_scans: scans of a complete cycle; fewer make the draft provisional.
+        kinetics: method of the time–activity fits; ``dose_engine``: name of the dose engine.
+        activity_sd_relative: relative standard uncertainty of one region's activity that is independent between scans; weights the fits.
+        radiobiology: by region name or union.
+        dose_limits_gy: absorbed dose per cycle above which a region is flagged.
+        plausible_gy_per_gbq: plausible dose per administered activity by region, as ``(low, high)``.
+        population_half_life_h: typical effective half-life by region kind or name.
+    """
+
+    name: str
+    sha256: str
+    nuclide: str
+    agent: str
+    expected_scans: int
+    kinetics: str
+    dose_engine: str
+    activity_sd_relative: float
+    radiobiology: Mapping[str, Radiobiology] = field(default_factory=dict)
+    dose_limits_gy: Mapping[str, float] = field(default_factory=dict)
+    plausible_gy_per_gbq: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    population_half_life_h: Mapping[str, float] = field(default_factory=dict)

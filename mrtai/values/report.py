@@ -1,0 +1,160 @@
+"""What a cycle comes to: one ``RegionDose`` a region, and the report around them.
+
+A value that could not be computed is ``None`` and a flag says why; it is never 0 and never left out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mrtai.values.curve import Fit
+from mrtai.values.dose import Dose
+from mrtai.values.flag import Flag
+from mrtai.values.grid import Array
+from mrtai.values.image import Image
+from mrtai.values.labels import Labels
+from mrtai.values.protocol import Protocol, Radiobiology
+from mrtai.values.study import Cycle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """How one scan was brought onto the first.
+
+    Attributes:
+        transform: rigid ``(4, 4)`` matrix from this scan's LPS millimetres to the first scan's; identity when nothing moved.
+        moved: False when the identity was kept.
+        residual_mm: estimated residual misalignment, None where it was not estimated.
+        similarity_before, similarity_after: mutual information [nat] of the images that were registered.
+        overlap_before, overlap_after: Dice of the body outlines.
+        flags: why the result is doubtful, if it is.
+    """
+
+    transform: Array
+    moved: bool
+    residual_mm: float | None
+    similarity_before: float
+    similarity_after: float
+    overlap_before: float
+    overlap_after: float
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """The cycle on one grid: that of the first complete scan's SPECT.
+
+    Attributes:
+        cycle: the cycle as it came in.
+        spects: one activity map per scan on the common grid [Bq/mL at the start of that scan].
+        alignments: one per scan, in the same order.
+        reference: position in ``cycle.time_points`` of the scan whose grid is the common one.
+        density: mass density on the common grid [kg/mL].
+        body: body outline on the common grid, shape ``(z, y, x)``.
+        flags: flags of the whole cycle found here.
+    """
+
+    cycle: Cycle
+    spects: tuple[Image, ...]
+    alignments: tuple[Alignment, ...]
+    reference: int
+    density: Image
+    body: Array
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dvh:
+    """Cumulative dose–volume histogram: fraction of the volume that receives at least ``dose_gy``."""
+
+    dose_gy: tuple[float, ...]
+    volume_fraction: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoseStatistics:
+    """Absorbed dose of one region, mean over its voxels, with spread and histogram; all doses in Gy.
+
+    ``percentiles_gy`` has ``d98``, ``d90``, ``d70``, ``d50``, ``d10``, ``d2``: the dose at least received by that percentage of the
+    volume. ``voxel_sd_gy`` is the spread over voxels, ``mean_sd_gy`` the standard uncertainty of the mean.
+    """
+
+    mean_gy: float
+    mean_sd_gy: float | None
+    voxel_sd_gy: float
+    min_gy: float
+    max_gy: float
+    percentiles_gy: Mapping[str, float]
+    by_radiation_gy: Mapping[str, float]
+    dvh: Dvh
+
+
+@dataclass(frozen=True, slots=True)
+class BiologicalDose:
+    """BED and EQD2 of a region's mean dose with its own kinetics; ``g`` is the Lea–Catcheside factor."""
+
+    parameters: Radiobiology
+    g: float
+    bed_gy: float
+    eqd2_gy: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTerm:
+    """One term of an uncertainty budget: relative standard uncertainty and share of the variance (shares sum to 1)."""
+
+    term: str
+    relative_sd: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionDose:
+    """Everything known of one region.
+
+    Attributes:
+        kind: organ, lesion, union, body, remainder or other.
+        members: names of the regions a union is made of.
+        code: SNOMED code as ``SCT:…`` where there is one.
+        found_in_scans: indices of the scans that see the region.
+        volume_ml, mass_kg: from the contour on its own grid; None when empty.
+        fit: curve and time-integrated activity; None when withheld.
+        dose: statistics of the dose map in the region; None when withheld.
+    """
+
+    name: str
+    kind: str
+    members: tuple[str, ...]
+    code: str | None
+    source_name: str | None
+    found_in_scans: tuple[int, ...]
+    volume_ml: float | None
+    mass_kg: float | None
+    fit: Fit | None
+    dose: DoseStatistics | None
+    biological: BiologicalDose | None
+    budget: tuple[BudgetTerm, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """A draft: numbers, maps and how they came about.
+
+    Attributes:
+        aligned: the cycle on one grid; ``labels`` the exclusive regions on that grid.
+        contours: the regions on the grid they were drawn on.
+        tia: time-integrated activity map; ``dose`` the dose maps.
+        provisional: True while scans of the protocol's set are missing.
+        engines: name of the engine that filled each room: aligner, segmenter, kinetics, dose, check.
+    """
+
+    protocol: Protocol
+    aligned: Aligned
+    contours: Labels
+    labels: Labels
+    regions: tuple[RegionDose, ...]
+    tia: Image
+    dose: Dose
+    provisional: bool
+    engines: Mapping[str, str]
+    flags: tuple[Flag, ...] = field(default_factory=tuple)
