@@ -6,6 +6,9 @@ A value that could not be computed is ``None`` and a flag says why; it is never 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mrtai.values.curve import Fit
 from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag
@@ -50,6 +53,7 @@ class Aligned:
         reference: position in ``cycle.time_points`` of the scan whose grid is the common one.
         density: mass density on the common grid [kg/mL].
         body: body outline on the common grid, shape ``(z, y, x)``.
+        in_view: per scan, where its field of view reaches, shape ``(z, y, x)``; empty when every scan sees the whole grid.
         flags: flags of the whole cycle found here.
     """
 
@@ -58,8 +62,9 @@ class Aligned:
     alignments: tuple[Alignment, ...]
     reference: int
     density: Image
-    body: Array
+    body: NDArray[np.bool_]
     flags: tuple[Flag, ...] = ()
+    in_view: tuple[NDArray[np.bool_], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,8 @@ class RegionDose:
         volume_ml, mass_kg: from the contour on its own grid; None when empty.
         fit: curve and time-integrated activity; None when withheld.
         dose: statistics of the dose map in the region; None when withheld.
+        common_relative_sd: relative uncertainty common to all scans (calibration); it is in ``fit.tia_sd_bq_s`` but not in
+            ``fit.curve.activity_sd_bq``.
     """
 
     name: str
@@ -134,6 +141,7 @@ class RegionDose:
     biological: BiologicalDose | None
     budget: tuple[BudgetTerm, ...] = ()
     flags: tuple[Flag, ...] = ()
+    common_relative_sd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

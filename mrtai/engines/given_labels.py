@@ -1,0 +1,60 @@
+"""Contours that somebody else drew: a file, or the study's own SEG or RTSTRUCT."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mrtai.values.grid import Grid
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.report import Aligned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenLabels:
+    """Takes ``labels`` when given, else the contours that came with the earliest scan, the reference scan first.
+
+    ``labels`` must lie on the grid of one of the study's CTs or SPECTs; contours of a later scan are carried by its alignment.
+    """
+
+    labels: Labels | None = None
+
+    def __call__(self, aligned: Aligned) -> Labels:
+        """Return the contours in the reference scan's space; see ``ports.Segmenter``."""
+        order = sorted(range(len(aligned.cycle.time_points)), key=lambda scan: (scan != aligned.reference, scan))
+        for scan in order:
+            point = aligned.cycle.time_points[scan]
+            if self.labels is None and point.contours is not None:
+                return _carried(point.contours, aligned, scan)
+            if self.labels is not None and any(self.labels.grid.same_as(grid) for grid in _grids(aligned, scan)):
+                return _carried(self.labels, aligned, scan)
+        if self.labels is None:
+            raise DosimetryError(
+                "no contours",
+                where="study",
+                found="no SEG, no RTSTRUCT and no segmentation model in the protocol",
+                remedy="give a label map with --labels",
+                code="NO_CONTOURS",
+            )
+        spacing = np.round(self.labels.grid.spacing_mm, 3).tolist()
+        raise DosimetryError(
+            "labels on a foreign grid",
+            where="--labels",
+            found=f"{self.labels.grid.shape} voxels (z, y, x) of {spacing} mm, no scan has this grid",
+            remedy="draw or resample them on the CT or the SPECT of one of the scans",
+            code="FOREIGN_GRID",
+        )
+
+
+def _grids(aligned: Aligned, scan: int) -> tuple[Grid, ...]:
+    point = aligned.cycle.time_points[scan]
+    return (point.spect.grid,) if point.ct is None else (point.ct.grid, point.spect.grid)
+
+
+def _carried(labels: Labels, aligned: Aligned, scan: int) -> Labels:
+    if not labels.voxels.any():
+        raise DosimetryError(
+            "contours are empty", where="contours", found="no voxel in any region", remedy="check the label map", code="EMPTY"
+        )
+    alignment = aligned.alignments[scan]
+    return replace(labels, grid=labels.grid.moved(alignment.transform)) if alignment.moved else labels

@@ -1,0 +1,154 @@
+"""The CASE folder: complete or not there, and never over a signed one."""
+
+import csv
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from mrtai.io.manifest import SCHEMA as MANIFEST_SCHEMA
+from mrtai.io.manifest import case_manifest
+from mrtai.io.nifti import write_image, write_labels
+from mrtai.io.report_figures import report_figures
+from mrtai.io.report_html import html_report
+from mrtai.io.report_pdf import pdf_report
+from mrtai.io.results import Json, dumped, require_valid, results
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.report import Report
+
+KEPT_STATES: Final = ("signed", "released")
+CSV_COLUMNS: Final = (
+    "region",
+    "kind",
+    "verdict",
+    "volume_ml",
+    "mass_g",
+    "effective_half_life_h",
+    "tia_mbq_h",
+    "tia_sd_mbq_h",
+    "tiac_h",
+    "absorbed_dose_gy",
+    "absorbed_dose_sd_gy",
+    "d98_gy",
+    "d90_gy",
+    "d50_gy",
+    "d2_gy",
+    "bed_gy",
+    "eqd2_gy",
+)
+
+
+def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Path:
+    """Write the whole CASE folder of a report and return its path.
+
+    Everything is written into a hidden folder beside ``out`` and moved into place at the end, so a reader sees the old case or
+    the new one. ``manifest`` holds what only the caller knows (see ``case_manifest``).
+
+    Raises:
+        DosimetryError: ``out`` is not a case of ours, or a signed or released one.
+    """
+    require_replaceable(out)
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    partial = out.with_name(f".{out.name}.partial-{token}")
+    try:
+        _write_all(report, partial, manifest)
+        require_replaceable(out)  # it may have been signed meanwhile
+        _put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return out
+
+
+def require_replaceable(out: Path) -> None:
+    """Raise ``DosimetryError`` unless ``out`` is absent, empty, or a case of ours that nobody has signed or released."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir() or _value(out / "manifest.json", "schema") != MANIFEST_SCHEMA:
+        raise DosimetryError(
+            "the output is no case of ours and is left alone",
+            where=out.name,
+            found="a folder with other content" if out.is_dir() else "a file",
+            remedy="choose a new or empty folder for --out",
+            code="OUTPUT_NOT_OURS",
+        )
+    state = _value(out / "results.json", "state")
+    if state is None or state in KEPT_STATES:
+        raise DosimetryError(
+            "the case is kept as it is",
+            where=out.name,
+            found=f"state {state or 'unreadable'}",
+            remedy="choose another folder for --out; a signed case is never replaced",
+            code="CASE_SIGNED",
+        )
+
+
+def regions_csv(document: Json) -> str:
+    """Return the region table as CSV with the unit in every heading; empty where there is no number."""
+    stream = StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(CSV_COLUMNS)
+    for region in document["regions"]:
+        dose, lq = region["absorbed_dose_gy"], region["radiobiology"]
+        table.writerow(
+            [region["name"], region["kind"], region["verdict"], region["volume_ml"], region["mass_g"]]
+            + [region["kinetics"]["effective_half_life_h"], region["tia_mbq_h"], region["tia_sd_mbq_h"], region["tiac_h"]]
+            + [dose[key] for key in ("mean", "mean_sd", "d98", "d90", "d50", "d2")]
+            + [lq["bed_gy"], lq["eqd2_gy"]]
+        )
+    return stream.getvalue()
+
+
+def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> None:
+    document = require_valid(results(report))
+    provenance = require_valid(case_manifest(report, manifest), "manifest.schema.json")
+    pictures = report_figures(report)
+    images = folder / "images"
+    images.mkdir(parents=True)
+    (folder / "results.json").write_text(dumped(document), "utf-8")
+    (folder / "manifest.json").write_text(dumped(provenance), "utf-8")
+    (folder / "regions.csv").write_text(regions_csv(document), "utf-8")
+    (folder / "report.html").write_text(html_report(report, document, pictures, manifest=provenance), "utf-8")
+    (folder / "report.pdf").write_bytes(pdf_report(report, document, pictures, manifest=provenance))
+    _write_images(report, images)
+
+
+def _write_images(report: Report, folder: Path) -> None:
+    points = report.aligned.cycle.time_points
+    ct = points[report.aligned.reference].ct
+    if ct is not None:
+        write_image(folder / "ct.nii.gz", ct)
+    for point, spect in zip(points, report.aligned.spects, strict=True):
+        write_image(folder / f"spect_{point.index}.nii.gz", spect)
+    write_image(folder / "tia.nii.gz", report.tia)
+    write_image(folder / "dose.nii.gz", report.dose.total)
+    if report.dose.sd is not None:
+        write_image(folder / "dose.sd.nii.gz", report.dose.sd)
+    write_labels(folder / "labels.nii.gz", report.labels)
+
+
+def _put_in_place(partial: Path, out: Path, aside: Path) -> None:
+    if not out.exists():
+        partial.replace(out)
+        return
+    out.replace(aside)
+    try:
+        partial.replace(out)
+    except BaseException:
+        aside.replace(out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _value(path: Path, key: str) -> str | None:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, str) else None

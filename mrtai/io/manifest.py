@@ -1,0 +1,67 @@
+"""``manifest.json``: how a case came about, so that it can be repeated or explained."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import mrtai
+from mrtai.values.report import Report
+
+SCHEMA: Final = "mrtai.manifest/1"
+LIBRARIES: Final = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "icrp107-database", "radioactivedecay", "torch")
+
+
+def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a report; ``extra`` adds what only the caller knows.
+
+    ``extra`` may hold ``seeds``, ``parameters`` (command-line choices), ``timings_s`` by room, ``models`` (name to SHA-256) and
+    further keys. It cannot replace what is taken from the report.
+    """
+    cycle = report.aligned.cycle
+    return {
+        "seeds": {},
+        "parameters": {},
+        "timings_s": {},
+        "models": {},
+        **extra,
+        "schema": SCHEMA,
+        "inputs": [{"name": file.name, "sha256": file.sha256} for file in cycle.inputs],
+        "protocol": {"name": report.protocol.name, "sha256": report.protocol.sha256},
+        "engines": dict(report.engines),
+        "code": {"version": mrtai.__version__, "commit": commit(Path(mrtai.__file__).resolve().parents[1])},
+        "libraries": library_versions(),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that numbers depend on."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit(checkout: Path) -> str | None:
+    """Return the git commit of a checkout read from its files, without running git; None when there is none."""
+    git = checkout / ".git"
+    try:
+        if git.is_file():  # a work tree names its own folder and shares the references of the main one
+            git = (checkout / git.read_text("utf-8").removeprefix("gitdir:").strip()).resolve()
+        head = (git / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref:"):
+            return head
+        reference = head.removeprefix("ref:").strip()
+        shared = git / (git / "commondir").read_text("utf-8").strip() if (git / "commondir").is_file() else git
+        loose = shared / reference
+        return loose.read_text("utf-8").strip() if loose.is_file() else _packed(shared / "packed-refs", reference)
+    except OSError:
+        return None
+
+
+def _packed(packed_refs: Path, reference: str) -> str | None:
+    lines = (line.split() for line in packed_refs.read_text("utf-8").splitlines())
+    return next((words[0] for words in lines if len(words) == 2 and words[1] == reference), None)

@@ -1,0 +1,237 @@
+"""NIfTI images and label maps: units, axes and names are settled here and nowhere else.
+
+On disk: HU, Bq/mL, Bq s/mL, Gy, density in g/mL; positions in RAS millimetres, arrays ``(x, y, z)``. Inside: the units of
+``Quantity`` (density in kg/mL), LPS millimetres and arrays ``(z, y, x)``.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from mrtai.io.atomic import write_bytes
+from mrtai.units import GRAM_PER_KG, KG_PER_GRAM
+from mrtai.values.grid import Array, Grid
+from mrtai.values.image import Image, Quantity, Voxels
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+
+nib: Any = nibabel  # typed in parts only, so its calls are left unchecked
+RAS_PER_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SHEAR_TOLERANCE = 1e-4
+"""Largest cosine between two axes of an orthogonal volume; headers in float32 stay far below."""
+
+DEFLATE_LARGEST_RATIO = 1100
+"""Deflate cannot shrink data by more than about 1032:1, so a header that declares more is false."""
+
+
+def read_image(path: Path, quantity: Quantity) -> Image:
+    """Return a NIfTI map as an image of ``quantity``; CT as int16 where whole numbers allow, all else float32.
+
+    Raises:
+        DosimetryError: not NIfTI, truncated, sheared, without geometry, not three-dimensional, or NaN or infinite voxels.
+    """
+    voxels, grid = _volume(path)
+    if not np.isfinite(voxels).all():
+        raise DosimetryError(
+            "voxels must be finite",
+            where=path.name,
+            found=f"{int(np.count_nonzero(~np.isfinite(voxels)))} NaN or infinite voxels",
+            remedy="repair or re-export the image",
+            code="NOT_FINITE",
+        )
+    if quantity is Quantity.DENSITY:
+        return Image((voxels * KG_PER_GRAM).astype(np.float32), quantity, grid)
+    return Image(_compact(voxels) if quantity is Quantity.HOUNSFIELD else voxels.astype(np.float32), quantity, grid)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a map in the units of the contract: float32, HU as int16; the same image gives the same bytes."""
+    voxels = image.voxels
+    if image.quantity is Quantity.DENSITY:
+        voxels = voxels * GRAM_PER_KG
+    elif image.quantity is Quantity.HOUNSFIELD and _fits_int16(voxels):
+        voxels = np.rint(voxels).astype(np.int16)
+    _write(path, voxels if voxels.dtype == np.int16 else voxels.astype(np.float32), image.grid)
+
+
+def read_labels(path: Path) -> Labels:
+    """Return the label map of a NIfTI file with the names of ``<stem>.json`` or else of ``labels.json`` in its folder.
+
+    Raises:
+        DosimetryError: values that are not whole numbers, a value or file without name, or one name twice.
+    """
+    voxels, grid = _volume(path)
+    values = np.unique(voxels)
+    if not np.isfinite(values).all() or np.any(values != np.rint(values)) or values[0] < 0:
+        raise DosimetryError(
+            "labels must be whole numbers from 0",
+            where=path.name,
+            found=f"values from {values[0]:g} to {values[-1]:g}",
+            remedy="give a label map, not an image or a probability",
+            code="LABELS_NOT_WHOLE",
+        )
+    names = _label_names(path)
+    nameless = sorted({int(value) for value in values} - {0} - set(names))
+    if nameless:
+        raise DosimetryError(
+            "every label needs a name",
+            where=path.name,
+            found=f"no name for {nameless}",
+            remedy=f"name them in {_stem(path)}.json",
+            code="LABELS_WITHOUT_NAME",
+        )
+    whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
+    return Labels(whole, names, grid, origin=f"given {path.name}")
+
+
+def write_labels(path: Path, labels: Labels) -> None:
+    """Write a label map and its names as ``<stem>.json`` beside it."""
+    largest = max([0, *labels.names])
+    _write(path, labels.voxels.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.int32), labels.grid)
+    names = {str(value): name for value, name in labels.names.items()}
+    write_bytes(path.parent / f"{_stem(path)}.json", (json.dumps(names, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def grid_of_affine(affine_lps: Array, shape_zyx: tuple[int, int, int], where: str) -> Grid:
+    """Return the grid of a (4, 4) matrix from voxel index (x, y, z) to LPS millimetres; refuses a sheared one."""
+    columns = affine_lps[:3, :3]
+    spacing_mm = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine_lps).all() or np.any(spacing_mm <= 0):
+        raise DosimetryError(
+            "the volume has no usable geometry",
+            where=where,
+            found=f"voxel edges {spacing_mm.tolist()} mm",
+            remedy="re-export the image with its position and spacing",
+            code="NO_GEOMETRY",
+        )
+    direction = columns / spacing_mm
+    cosine = float(np.abs(direction.T @ direction - np.eye(3)).max())
+    if cosine > SHEAR_TOLERANCE:
+        raise DosimetryError(
+            "the volume's axes are not perpendicular (gantry tilt or shear)",
+            where=where,
+            found=f"axes {np.degrees(np.arcsin(min(cosine, 1.0))):.2f} degrees off the right angle",
+            remedy="resample it to an orthogonal grid first",
+            code="GANTRY_TILT",
+        )
+    return Grid(shape_zyx, spacing_mm, affine_lps[:3, 3], direction)
+
+
+def _volume(path: Path) -> tuple[Voxels, Grid]:
+    try:
+        image = nib.load(path)
+        _require_honest_size(path, image)
+        raw: Voxels = np.asanyarray(image.dataobj)
+    except FileNotFoundError:
+        raise DosimetryError("file not found", where=path.name, found="nothing there", remedy="check the path", code="NOT_FOUND") from None
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError, zlib.error) as fault:
+        raise DosimetryError(
+            "not a readable NIfTI image",
+            where=path.name,
+            found=type(fault).__name__,
+            remedy="give a complete .nii or .nii.gz file",
+            code="NOT_NIFTI",
+        ) from fault
+    if raw.ndim == 4 and raw.shape[3] == 1:
+        raw = raw[..., 0]
+    if raw.ndim != 3 or raw.dtype.kind not in "iuf":
+        raise DosimetryError(
+            "a three-dimensional map of real numbers is needed",
+            where=path.name,
+            found=f"shape {raw.shape} of {raw.dtype}",
+            remedy="split or convert it",
+            code="NOT_A_VOLUME",
+        )
+    voxels = np.ascontiguousarray(raw.T)
+    return voxels, grid_of_affine(_affine_lps(image, path), voxels.shape, path.name)
+
+
+def _require_honest_size(path: Path, image: Any) -> None:
+    declared = int(np.prod(image.shape, dtype=np.int64)) * image.get_data_dtype().itemsize
+    held = path.stat().st_size * (DEFLATE_LARGEST_RATIO if path.suffix == ".gz" else 1)
+    if declared > held:
+        raise DosimetryError(
+            "the header declares more voxels than the file can hold",
+            where=path.name,
+            found=f"{declared} bytes declared, file of {path.stat().st_size}",
+            remedy="transfer or export the file again",
+            code="SIZE_BEYOND_DATA",
+        )
+
+
+def _affine_lps(image: Any, path: Path) -> Array:
+    header = image.header
+    unit = header.get_xyzt_units()[0]
+    if (header["sform_code"] == 0 and header["qform_code"] == 0) or unit not in ("mm", "unknown"):
+        raise DosimetryError(
+            "the NIfTI header does not place the volume in millimetres",
+            where=path.name,
+            found=f"sform_code {int(header['sform_code'])}, qform_code {int(header['qform_code'])}, unit {unit}",
+            remedy="write an sform or qform in millimetres",
+            code="NO_GEOMETRY",
+        )
+    lps: Array = RAS_PER_LPS @ np.asarray(image.affine, dtype=np.float64)
+    return lps
+
+
+def _write(path: Path, voxels: Voxels, grid: Grid) -> None:
+    image = nib.Nifti1Image(voxels.T, RAS_PER_LPS @ grid.affine)
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    content: bytes = image.to_bytes()
+    # a fixed time and no file name in the gzip header: equal images are equal files
+    write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
+
+
+def _compact(voxels: Voxels) -> Voxels:
+    whole = voxels.dtype.kind in "iu" or bool(np.all(voxels == np.rint(voxels)))
+    return voxels.astype(np.int16) if whole and _fits_int16(voxels) else voxels.astype(np.float32)
+
+
+def _fits_int16(voxels: NDArray[Any]) -> bool:
+    bounds = np.iinfo(np.int16)
+    return bool(voxels.min() >= bounds.min and voxels.max() <= bounds.max)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _label_names(path: Path) -> dict[int, str]:
+    candidates = (path.parent / f"{_stem(path)}.json", path.parent / "labels.json")
+    source = next((file for file in candidates if file.is_file()), None)
+    if source is None:
+        raise DosimetryError(
+            "labels without names",
+            where=path.name,
+            found=f"neither {candidates[0].name} nor labels.json beside it",
+            remedy='write {"1": "kidney_left", …} there',
+            code="LABELS_WITHOUT_NAME",
+        )
+    try:
+        table = json.loads(source.read_text(encoding="utf-8"))
+        names = {int(value): str(name) for value, name in table.items() if int(value) != 0}
+    except (ValueError, AttributeError) as fault:
+        raise DosimetryError(
+            "label names cannot be read",
+            where=source.name,
+            found=type(fault).__name__,
+            remedy='write {"1": "kidney_left", …}',
+            code="LABELS_WITHOUT_NAME",
+        ) from fault
+    if len(set(names.values())) < len(names) or not all(name.strip() for name in names.values()):
+        raise DosimetryError(
+            "label names must differ and not be empty",
+            where=source.name,
+            found=f"{len(names)} labels with {len(set(names.values()))} names",
+            remedy="give each label its own name",
+            code="LABELS_WITHOUT_NAME",
+        )
+    return names

@@ -1,0 +1,108 @@
+"""Protocols: the shipped TOML files and those of a site, checked key by key."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from mrtai.values.protocol import Protocol, Radiobiology
+from mrtai.values.refusal import DosimetryError
+
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["nuclide", "agent", "expected_scans", "kinetics", "dose_engine", "activity_sd_relative"],
+    "properties": {
+        "nuclide": {"type": "string"},
+        "agent": {"type": "string"},
+        "expected_scans": {"type": "integer", "minimum": 1},
+        "kinetics": {"type": "string"},
+        "dose_engine": {"type": "string"},
+        "activity_sd_relative": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "radiobiology": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["alpha_beta_gy", "repair_half_life_h", "source"],
+                "properties": {"alpha_beta_gy": _POSITIVE, "repair_half_life_h": _POSITIVE, "source": {"type": "string"}},
+            },
+        },
+        "dose_limits_gy": {"type": "object", "additionalProperties": _POSITIVE},
+        "plausible_gy_per_gbq": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2},
+        },
+        "population_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
+        "known_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
+    },
+}
+
+
+def shipped_protocols() -> tuple[str, ...]:
+    """Return the names of the protocols that come with mrtai."""
+    folder = files("mrtai") / "data" / "protocols"
+    return tuple(sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")))
+
+
+def load_protocol(name: str) -> Protocol:
+    """Return a shipped protocol by name, or that of a TOML file by path.
+
+    Raises:
+        DosimetryError: no such protocol, or a key that is unknown, missing or of the wrong kind.
+    """
+    shipped = files("mrtai") / "data" / "protocols" / f"{name}.toml"
+    path = Path(name)
+    if name in shipped_protocols():
+        content = shipped.read_bytes()
+    elif path.suffix == ".toml" and path.is_file():
+        content = path.read_bytes()
+    else:
+        raise DosimetryError(
+            "no such protocol",
+            where="--protocol",
+            found=repr(name),
+            remedy=f"choose {', '.join(shipped_protocols())} or the path of a TOML file",
+            code="NO_PROTOCOL",
+        )
+    return _checked(path.stem if path.suffix == ".toml" else name, content)
+
+
+def _checked(name: str, content: bytes) -> Protocol:
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad(name, "not a TOML file", str(error)) from error
+    problem = next(iter(sorted(Draft202012Validator(_SCHEMA).iter_errors(table), key=lambda e: list(map(str, e.path)))), None)
+    if problem is not None:
+        raise _bad(name, f"wrong entry at {'.'.join(map(str, problem.path)) or 'top level'}", problem.message)
+    return Protocol(
+        name=name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        nuclide=table["nuclide"],
+        agent=table["agent"],
+        expected_scans=table["expected_scans"],
+        kinetics=table["kinetics"],
+        dose_engine=table["dose_engine"],
+        activity_sd_relative=table["activity_sd_relative"],
+        radiobiology={region: Radiobiology(**values) for region, values in table.get("radiobiology", {}).items()},
+        dose_limits_gy=table.get("dose_limits_gy", {}),
+        plausible_gy_per_gbq={region: (low, high) for region, (low, high) in table.get("plausible_gy_per_gbq", {}).items()},
+        population_half_life_h=table.get("population_half_life_h", {}),
+        known_half_life_h=table.get("known_half_life_h", {}),
+    )
+
+
+def _bad(name: str, what: str, found: str) -> DosimetryError:
+    return DosimetryError(
+        what,
+        where=f"protocol {name}",
+        found=found,
+        remedy="compare with the protocols shipped in mrtai/data/protocols",
+        code="BAD_PROTOCOL",
+    )

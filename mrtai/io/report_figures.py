@@ -1,0 +1,69 @@
+"""The pictures of a report, drawn once for HTML and PDF."""
+
+from dataclasses import dataclass
+
+from mrtai.io.figure_maps import planes_figure, projections_figure
+from mrtai.io.figures import PANELS_AT_MOST, curves_figure, doses_figure, histograms_figure, png
+from mrtai.io.report_views import Views, focus_in, hottest, views
+from mrtai.io.report_words import plain
+from mrtai.values.report import RegionDose, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One figure: PNG content, its heading and what a reader has to know to read it."""
+
+    name: str
+    title: str
+    caption: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """All figures of a report in reading order, with the maps they were cut from."""
+
+    shown: Views
+    figures: tuple[Picture, ...]
+
+
+def report_figures(report: Report) -> Pictures:
+    """Return maps and plots of a report as PNG."""
+    shown = views(report)
+    maps = [*_planes(report, shown), _projections(report, shown)]
+    return Pictures(shown, (*maps, *_plots(report.regions)))
+
+
+def _planes(report: Report, shown: Views) -> list[Picture]:
+    drawn = set(shown.names.values())
+    candidates = (hottest(report.regions, drawn, lesion=lesion) for lesion in (True, False))
+    names: list[str | None] = [name for name in candidates if name is not None]
+    first = report.aligned.cycle.time_points[0]
+    anatomy = "CT" if shown.has_ct else "density (there is no CT)"
+    pictures: list[Picture] = []
+    for name in names or [None]:
+        place = "the greatest dose" if name is None else plain(name)
+        figure = planes_figure(shown, focus_in(shown, name), scan_label=f"scan {first.index}, {first.t_h:.1f} h")
+        caption = f"Grey: {anatomy}. Above: first SPECT. Below: absorbed dose. Lines: contours. The patient's right is on the left."
+        pictures.append(Picture(f"planes_{len(pictures) + 1}", f"Three planes through {place}", caption, png(figure)))
+    return pictures
+
+
+def _projections(report: Report, shown: Views) -> Picture:
+    figure = projections_figure(shown, [point.t_h for point in report.aligned.cycle.time_points])
+    caption = "Coronal maximum-intensity projections of the aligned scans on one grey scale, not corrected for decay between them."
+    return Picture("projections", "All scans", caption, png(figure))
+
+
+def _plots(regions: tuple[RegionDose, ...]) -> list[Picture]:
+    pictures = []
+    fitted = [region for region in regions if region.fit is not None]
+    if fitted:
+        cut = f" The first {PANELS_AT_MOST} of {len(fitted)} regions are drawn." if len(fitted) > PANELS_AT_MOST else ""
+        caption = f"Points with one standard uncertainty, fitted curve; shaded: extrapolated, not measured.{cut}"
+        pictures.append(Picture("curves", "Time–activity curves", caption, png(curves_figure(regions))))
+    if any(region.dose for region in regions):
+        caption = "Voxels of the SPECT's grid; blur and noise of the image widen these histograms."
+        pictures.append(Picture("histograms", "Dose–volume histograms", caption, png(histograms_figure(regions))))
+        pictures.append(Picture("doses", "Mean absorbed doses", "Organs blue, lesions red, unions grey.", png(doses_figure(regions))))
+    return pictures

@@ -1,0 +1,63 @@
+"""``report.html``: one file that opens offline, with nothing fetched from anywhere."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mrtai.io.report_figures import Pictures
+from mrtai.io.report_viewer import data_uri, viewer_data
+from mrtai.io.report_words import (
+    FIT_COLUMNS,
+    INTENDED_USE,
+    REGION_COLUMNS,
+    SCAN_COLUMNS,
+    SEVERITY_WORDS,
+    UNCERTAINTY,
+    VERDICT_WORDS,
+    fit_rows,
+    header_rows,
+    methods,
+    notes,
+    region_groups,
+    region_row,
+    scan_rows,
+)
+from mrtai.io.results import Json
+from mrtai.io.tables import nuclide
+from mrtai.values.report import Report
+
+
+def html_report(report: Report, document: Json, pictures: Pictures, *, manifest: Mapping[str, Any]) -> str:
+    """Return the page for a report and the ``results.json`` content made from it; all text is escaped."""
+    environment = Environment(
+        loader=PackageLoader("mrtai.io", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        header=header_rows(report, document),
+        verdict_words=VERDICT_WORDS[document["verdict"]],
+        severity_words=SEVERITY_WORDS,
+        notes=notes(document),
+        region_columns=REGION_COLUMNS,
+        region_groups=[(title, [region_row(region) for region in regions]) for title, regions in region_groups(document)],
+        uncertainty=UNCERTAINTY,
+        scan_columns=SCAN_COLUMNS,
+        scan_rows=scan_rows(document, half_life_h),
+        overrides=report.aligned.cycle.overrides,
+        fit_columns=FIT_COLUMNS,
+        fit_rows=fit_rows(document),
+        figures=[(picture, data_uri(picture.content, "image/png")) for picture in pictures.figures],
+        viewer=viewer_data(pictures.shown),
+        has_ct=pictures.shown.has_ct,
+        methods=methods(report, document),
+        manifest=manifest,
+        manifest_text=json.dumps(manifest, indent=1, ensure_ascii=False),
+        intended_use=INTENDED_USE,
+    )

@@ -1,0 +1,258 @@
+"""``report.pdf``: the content of the page for the record, A4, drawn with wheels only."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+import matplotlib
+from reportlab.lib.colors import HexColor
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+
+from mrtai.io.report_figures import Picture, Pictures
+from mrtai.io.report_words import (
+    FIT_COLUMNS,
+    INTENDED_USE,
+    REGION_COLUMNS,
+    SCAN_COLUMNS,
+    SEVERITY_WORDS,
+    UNCERTAINTY,
+    VERDICT_WORDS,
+    fit_rows,
+    header_rows,
+    methods,
+    notes,
+    region_groups,
+    region_row,
+    scan_rows,
+)
+from mrtai.io.results import Json
+from mrtai.io.tables import nuclide
+from mrtai.values.report import Report
+
+Columns = Sequence[tuple[str, str]]
+
+MARGIN: Final = 15 * mm
+WIDTH: Final = A4[0] - 2 * MARGIN
+FIGURE_HEIGHT_AT_MOST: Final = 150 * mm
+INPUTS_AT_MOST: Final = 60
+INK, SOFT, LINE, WASH = HexColor("#1f2933"), HexColor("#5f6b7a"), HexColor("#dfe4ea"), HexColor("#f5f7f9")
+TONES: Final = {
+    "ok": (HexColor("#e1f3ed"), HexColor("#00664b")),
+    "info": (WASH, LINE),
+    "review": (HexColor("#fdf1dc"), HexColor("#9a5b00")),
+    "withheld": (HexColor("#fbe9e2"), HexColor("#a3320b")),
+}
+REGION_WIDTHS: Final = (30, 12, 12, 11, 15, 12, 22, 11, 11, 11, 11, 11, 13)
+SCAN_WIDTHS: Final = (10, 14, 15, 18, 22, 22, 20, 22, 15, 22)
+FIT_WIDTHS: Final = (34, 34, 20, 20, 72)
+
+
+def pdf_report(report: Report, document: Json, pictures: Pictures, *, manifest: Mapping[str, Any]) -> bytes:
+    """Return the PDF of a report and the ``results.json`` content made from it; equal input gives equal bytes."""
+    _register_fonts()
+    pages = _built(_story(report, document, pictures, manifest), document, pages=None)[1]
+    return _built(_story(report, document, pictures, manifest), document, pages=pages)[0]
+
+
+def _built(story: list[Flowable], document: Json, *, pages: int | None) -> tuple[bytes, int]:
+    stream = BytesIO()
+    template = SimpleDocTemplate(
+        stream,
+        pagesize=A4,
+        leftMargin=MARGIN,
+        rightMargin=MARGIN,
+        topMargin=22 * mm,
+        bottomMargin=20 * mm,
+        title=f"Dosimetry {document['state']} {document['patient']['pseudonym']} cycle {document['cycle']}",
+        author="mrtai",
+        subject=INTENDED_USE,
+        invariant=1,
+    )
+    frame = _frame(document, pages)
+    template.build(story, onFirstPage=frame, onLaterPages=frame)
+    return stream.getvalue(), int(template.page)
+
+
+def _frame(document: Json, pages: int | None) -> Callable[[Any, Any], None]:
+    def draw(canvas: Any, template: Any) -> None:
+        canvas.saveState()
+        canvas.setFont("body-bold", 8)
+        canvas.setFillColor(INK)
+        top = A4[1] - 13 * mm
+        canvas.drawString(MARGIN, top, f"{document['patient']['pseudonym']} · cycle {document['cycle']}")
+        state = document["state"].upper() + (" · PROVISIONAL" if document["provisional"] else "")
+        canvas.drawRightString(A4[0] - MARGIN, top, state)
+        canvas.setStrokeColor(LINE)
+        canvas.line(MARGIN, top - 2 * mm, A4[0] - MARGIN, top - 2 * mm)
+        canvas.setFont("body", 7)
+        canvas.setFillColor(SOFT)
+        canvas.drawString(MARGIN, 11 * mm, INTENDED_USE)
+        canvas.drawRightString(A4[0] - MARGIN, 11 * mm, f"page {template.page} of {pages or template.page}")
+        canvas.restoreState()
+
+    return draw
+
+
+def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping[str, Any]) -> list[Flowable]:
+    half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
+    maps = [figure for figure in pictures.figures if figure.name.startswith(("planes", "projections"))]
+    plots = [figure for figure in pictures.figures if figure not in maps]
+    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document)]
+    for figure in (*plots, *maps):
+        story.append(_figure(figure))
+    story += [_heading("Scans"), _table(SCAN_COLUMNS, scan_rows(document, half_life_h), SCAN_WIDTHS), *_overrides(report)]
+    rows = fit_rows(document)
+    if rows:
+        story += [_heading("Curve fits"), _table(FIT_COLUMNS, rows, FIT_WIDTHS, left=(0, 1, 4))]
+    story.append(_heading("Methods"))
+    story += [_paragraph(text, "body", lead=title) for title, text in methods(report, document)]
+    return story + _provenance(manifest)
+
+
+def _title(report: Report, document: Json) -> list[Flowable]:
+    given = document["administrations"][0]
+    cells = [[_paragraph(name, "small"), _paragraph(value, "bold")] for name, value in header_rows(report, document)]
+    facts = Table([sum(cells[row : row + 2], []) for row in range(0, len(cells), 2)], colWidths=[25 * mm, 65 * mm] * 2)
+    facts.setStyle(
+        TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0), ("TOPPADDING", (0, 0), (-1, -1), 1)])
+    )
+    words = f"{document['state'].upper()}{', PROVISIONAL' if document['provisional'] else ''}. Verdict: {document['verdict']}."
+    return [
+        _paragraph(f"Absorbed dose after {given['nuclide']} {given['agent']}", "title"),
+        _box(words, VERDICT_WORDS[document["verdict"]], document["verdict"]),
+        Spacer(1, 3 * mm),
+        facts,
+    ]
+
+
+def _flags(document: Json) -> list[Flowable]:
+    story: list[Flowable] = [_heading("What needs your eyes")]
+    for severity, found in notes(document).items():
+        if found:
+            story.append(_paragraph(SEVERITY_WORDS[severity], "bold"))
+        for note in found:
+            story += [_box(f"{note.where}:", f"{note.text} {note.remedy} [{note.code}]", severity), Spacer(1, 1.2 * mm)]
+    if len(story) == 1:
+        story.append(_paragraph("No flag was raised.", "body"))
+    return story
+
+
+def _regions(document: Json) -> list[Flowable]:
+    rows: list[list[str]] = []
+    groups: list[int] = []
+    verdicts: list[tuple[int, str]] = []
+    for title, regions in region_groups(document):
+        groups.append(len(rows) + 1)
+        rows.append([title, *[""] * (len(REGION_COLUMNS) - 1)])
+        for region in regions:
+            verdicts.append((len(rows) + 1, region["verdict"]))
+            rows.append(region_row(region))
+    table = _table(REGION_COLUMNS, rows, REGION_WIDTHS)
+    style = [("BACKGROUND", (0, row), (-1, row), WASH) for row in groups] + [("SPAN", (0, row), (-1, row)) for row in groups]
+    style += [("BACKGROUND", (-1, row), (-1, row), TONES[verdict][0]) for row, verdict in verdicts]
+    table.setStyle(TableStyle(style))
+    caption = f"{UNCERTAINTY} A dash: not computed, a flag says why. TIAC: Ã per administered activity. BED and EQD2: of the mean dose."
+    return [_heading("Regions"), table, _paragraph(caption, "small")]
+
+
+def _figure(picture: Picture) -> Flowable:
+    width, height = ImageReader(BytesIO(picture.content)).getSize()
+    scale = min(WIDTH / width, FIGURE_HEIGHT_AT_MOST / height)
+    image = Image(BytesIO(picture.content), width * scale, height * scale)
+    return KeepTogether([_heading(picture.title), image, _paragraph(picture.caption, "small")])
+
+
+def _overrides(report: Report) -> list[Flowable]:
+    rows = [[item.field, item.header, item.used] for item in report.aligned.cycle.overrides]
+    if not rows:
+        return []
+    columns = (("field", ""), ("header", ""), ("used", ""))
+    return [_heading("Header values replaced by study.toml"), _table(columns, rows, (60, 60, 60), left=(0, 1, 2))]
+
+
+def _provenance(manifest: Mapping[str, Any]) -> list[Flowable]:
+    rest = {name: value for name, value in manifest.items() if name not in ("inputs", "schema")}
+    story: list[Flowable] = [_heading("Provenance")]
+    story += [_paragraph(json.dumps(value, ensure_ascii=False), "small", lead=name.replace("_", " ")) for name, value in rest.items()]
+    inputs = manifest["inputs"]
+    more = f", the first {INPUTS_AT_MOST} here and all in manifest.json" if len(inputs) > INPUTS_AT_MOST else ""
+    story.append(_paragraph(f"{len(inputs)} files{more}", "small", lead="inputs"))
+    return story + [_paragraph(f"{file['name']} – SHA-256 {file['sha256'][:32]}…", "tiny") for file in inputs[:INPUTS_AT_MOST]]
+
+
+def _table(columns: Columns, rows: Sequence[Sequence[str]], widths_mm: Sequence[float], *, left: Sequence[int] = (0,)) -> Table:
+    def cells(row: Sequence[str]) -> list[Paragraph]:
+        return [_paragraph(cell, "cell-left" if column in left else "cell") for column, cell in enumerate(row)]
+
+    titles = [_paragraph(unit, "head-left" if n in left else "head", lead=name) for n, (name, unit) in enumerate(columns)]
+    share = WIDTH / sum(widths_mm)
+    table = Table([titles, *(cells(row) for row in rows)], colWidths=[width * share for width in widths_mm], repeatRows=1)
+    table.setStyle(
+        TableStyle(
+            [
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
+                ("LINEBELOW", (0, 0), (-1, 0), 0.8, INK),
+                ("LINEBELOW", (0, 1), (-1, -1), 0.4, LINE),
+                ("LEFTPADDING", (0, 0), (-1, -1), 2),
+                ("RIGHTPADDING", (0, 0), (-1, -1), 2),
+                ("TOPPADDING", (0, 0), (-1, -1), 1.5),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
+            ]
+        )
+    )
+    return table
+
+
+def _box(lead: str, text: str, tone: str) -> Table:
+    wash, edge = TONES[tone]
+    box = Table([[_paragraph(text, "body", lead=lead)]], colWidths=[WIDTH])
+    box.setStyle(TableStyle([("BACKGROUND", (0, 0), (-1, -1), wash), ("LINEBEFORE", (0, 0), (0, -1), 2.5, edge)]))
+    return box
+
+
+def _heading(text: str) -> Paragraph:
+    return _paragraph(text, "heading")
+
+
+def _paragraph(text: str, style: str, *, lead: str = "") -> Paragraph:
+    # text may hold any character, also those of mark-up; only the bold lead is mark-up of ours
+    start = f'<font name="body-bold">{escape(lead)}</font> ' if lead else ""
+    return Paragraph(start + escape(text), _styles()[style])
+
+
+@cache
+def _styles() -> dict[str, ParagraphStyle]:
+    def style(name: str, size: float, **settings: Any) -> ParagraphStyle:
+        return ParagraphStyle(name, **{"fontName": "body", "fontSize": size, "leading": 1.36 * size, "textColor": INK} | settings)
+
+    return {
+        "title": style("title", 17, fontName="body-bold", spaceAfter=4 * mm),
+        "heading": style("heading", 11.5, fontName="body-bold", spaceBefore=6 * mm, spaceAfter=2 * mm, keepWithNext=1),
+        "body": style("body", 8.2, spaceAfter=1.5 * mm),
+        "bold": style("bold", 8.2, fontName="body-bold", spaceAfter=1 * mm),
+        "small": style("small", 7, textColor=SOFT, spaceBefore=1.2 * mm),
+        "tiny": style("tiny", 5.8, textColor=SOFT),
+        "cell": style("cell", 6.6, alignment=2),
+        "cell-left": style("cell-left", 6.6),
+        "head": style("head", 6.4, alignment=2, textColor=SOFT),
+        "head-left": style("head-left", 6.4, textColor=SOFT),
+    }
+
+
+@cache
+def _register_fonts() -> None:
+    # matplotlib brings DejaVu, which knows Greek letters and signs that the PDF standard fonts lack
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    pdfmetrics.registerFont(TTFont("body", str(folder / "DejaVuSans.ttf")))
+    pdfmetrics.registerFont(TTFont("body-bold", str(folder / "DejaVuSans-Bold.ttf")))

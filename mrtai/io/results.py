@@ -1,0 +1,241 @@
+"""``results.json``: everything of a report that a program needs, in the units of the outside world.
+
+The numbers are rounded to seven significant digits, which is far below any uncertainty and hides the last bits of float
+arithmetic, so the same case gives the same bytes. No time of the run stands here; that is the manifest's.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jsonschema import Draft202012Validator
+
+from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
+from mrtai.values.curve import Fit
+from mrtai.values.dose import RADIATIONS
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.report import BiologicalDose, BudgetTerm, DoseStatistics, RegionDose, Report
+from mrtai.values.study import TimePoint
+
+SCHEMA = "mrtai.results/1"
+SIGNIFICANT_DIGITS = 7
+PERCENTILES = ("d98", "d90", "d70", "d50", "d10", "d2")
+ROOMS = ("aligner", "segmenter", "kinetics", "dose", "check")
+
+Json = dict[str, Any]
+
+_VERDICT = {Severity.INFO: "ok", Severity.REVIEW: "review", Severity.WITHHELD: "withheld"}
+_WEIGHT = {Severity.INFO: 0, Severity.REVIEW: 1, Severity.WITHHELD: 2}
+_NUMBERS_ON_LINES = re.compile(r'\[\n([^\[\]{}"]*?)\n\s*\]')
+
+
+def results(report: Report) -> Json:
+    """Return the content of ``results.json`` (MBq, MBq h, g, mL, Gy, h); what could not be computed is ``None``, never 0."""
+    cycle = report.aligned.cycle
+    given = cycle.administration
+    case_flags = tuple(dict.fromkeys((*cycle.flags, *report.aligned.flags, *report.flags)))
+    scans = [_scan(report, position) for position in range(len(cycle.time_points))]
+    every_flag = [*case_flags, *_scan_flags(report), *(flag for region in report.regions for flag in region.flags)]
+    return {
+        "schema": SCHEMA,
+        "state": "draft",
+        "provisional": report.provisional,
+        "verdict": verdict(every_flag),
+        "patient": {"pseudonym": cycle.pseudonym},
+        "cycle": cycle.number,
+        "administrations": [
+            {
+                "nuclide": given.nuclide,
+                "agent": given.agent,
+                "activity_mbq": _scaled(given.administered_bq, BQ_PER_MBQ),
+                "time": given.at.isoformat(),
+            }
+        ],
+        "scans": scans,
+        "regions": [_region(region, report) for region in report.regions],
+        "engines": {room: report.engines.get(room, "none") for room in ROOMS},
+        "check": [],
+        "flags": _flags(case_flags),
+    }
+
+
+def verdict(flags: Iterable[Flag]) -> str:
+    """Return ``ok``, ``review`` or ``withheld``: the weight of the gravest flag."""
+    gravest = max((flag.severity for flag in flags), key=_WEIGHT.__getitem__, default=Severity.INFO)
+    return _VERDICT[gravest]
+
+
+def require_valid(document: Json, schema: str = "results.schema.json") -> Json:
+    """Return ``document`` when it obeys the shipped JSON schema, else raise ``ValueError`` naming the first offence."""
+    for error in _validator(schema).iter_errors(document):
+        raise ValueError(f"{schema}: {error.json_path}: {error.message[:200]}")
+    return document
+
+
+def dumped(document: Json) -> str:
+    """Return JSON text with one line per key and lists of numbers on one line; NaN and infinity raise ``ValueError``."""
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    return _NUMBERS_ON_LINES.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(files("mrtai.io").joinpath(schema).read_text("utf-8")))
+
+
+def _rounded(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
+
+
+def _scaled(value: float | None, per_unit: float) -> float | None:
+    return None if value is None else _rounded(value / per_unit)
+
+
+def _column(values: Iterable[float], per_unit: float = 1.0) -> list[float | None]:
+    return [_scaled(float(value), per_unit) for value in values]
+
+
+def _numbers(values: Mapping[str, float | str]) -> Json:
+    return {name: value if isinstance(value, str) else _rounded(float(value)) for name, value in values.items()}
+
+
+def _flags(flags: Iterable[Flag]) -> list[Json]:
+    return [{"code": flag.code, "severity": flag.severity.value, "text": flag.text, "remedy": flag.remedy} for flag in flags]
+
+
+def _scan_flags(report: Report) -> list[Flag]:
+    pairs = zip(report.aligned.cycle.time_points, report.aligned.alignments, strict=True)
+    return [flag for point, alignment in pairs for flag in (*point.flags, *alignment.flags)]
+
+
+def _scan(report: Report, position: int) -> Json:
+    point, alignment = report.aligned.cycle.time_points[position], report.aligned.alignments[position]
+    return {
+        "index": point.index,
+        "time_h": _rounded(point.t_h),
+        "series_uid_sha256": point.series_uid_sha256,
+        "duration_s": _rounded(point.duration_s),
+        "activity_in_view_mbq": _scaled(_activity_in_view_bq(point), BQ_PER_MBQ),
+        "decay_referred_to": point.decay_referred_to,
+        "calibration": point.calibration,
+        "dead_time_factor": _rounded(point.dead_time_factor),
+        "registration_residual_mm": _rounded(alignment.residual_mm),
+        "flags": _flags((*point.flags, *alignment.flags)),
+    }
+
+
+def _activity_in_view_bq(point: TimePoint) -> float:
+    return float(point.spect.voxels.sum(dtype=np.float64)) * point.spect.grid.voxel_ml
+
+
+def _region(region: RegionDose, report: Report) -> Json:
+    cycle = report.aligned.cycle
+    fit, common_sd = region.fit, _common_relative_sd(cycle.time_points)
+    tia_bq_s = fit.tia_bq_s if fit else None
+    tia_sd_bq_s = _with_common(fit.tia_sd_bq_s, fit.tia_bq_s, common_sd) if fit else None
+    return {
+        "name": region.name,
+        "kind": region.kind,
+        "members": list(region.members),
+        "tracking_uid": None,
+        "code": region.code,
+        "found_in_scans": list(region.found_in_scans),
+        "verdict": verdict(region.flags),
+        "volume_ml": _rounded(region.volume_ml),
+        "mass_g": None if region.mass_kg is None else _rounded(region.mass_kg * GRAM_PER_KG),
+        "recovery": None,
+        "source_name": region.source_name,
+        "time_activity": _time_activity(fit, common_sd),
+        "kinetics": _kinetics(fit),
+        "tia_mbq_h": _scaled(tia_bq_s, BQ_S_PER_MBQ_H),
+        "tia_sd_mbq_h": _scaled(tia_sd_bq_s, BQ_S_PER_MBQ_H),
+        "tiac_h": _scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
+        "absorbed_dose_gy": _absorbed_dose(region.dose, cycle.administration.nuclide),
+        "radiobiology": _radiobiology(region.biological),
+        "uncertainty_budget": _budget(region.budget),
+        "flags": _flags(region.flags),
+    }
+
+
+def _common_relative_sd(points: Sequence[TimePoint]) -> float:
+    # one camera's sensitivity is common to its scans; where scans name several, the largest is a safe bound
+    return max((point.calibration_sd for point in points if point.calibration_sd is not None), default=0.0)
+
+
+def _with_common(sd: float | None, value: float, relative_sd: float) -> float | None:
+    return None if sd is None else math.hypot(sd, value * relative_sd)
+
+
+def _time_activity(fit: Fit | None, common_sd: float) -> Json:
+    if fit is None:
+        return {"time_h": [], "activity_mbq": [], "activity_sd_mbq": []}
+    total_sd_bq = np.hypot(fit.curve.activity_sd_bq, fit.curve.activity_bq * common_sd)
+    return {
+        "time_h": _column(fit.curve.t_h),
+        "activity_mbq": _column(fit.curve.activity_bq, BQ_PER_MBQ),
+        "activity_sd_mbq": _column(total_sd_bq, BQ_PER_MBQ),
+    }
+
+
+def _kinetics(fit: Fit | None) -> Json:
+    return {
+        "method": fit.method if fit else None,
+        "model": fit.model if fit else None,
+        "parameters": _numbers(fit.parameters) if fit else {},
+        "covariance": [_column(row) for row in np.atleast_2d(fit.covariance)] if fit and fit.covariance.size else [],
+        "weights": _numbers(fit.weights) if fit else {},
+        "effective_half_life_h": _rounded(fit.effective_half_life_h) if fit else None,
+        "goodness": _numbers(fit.goodness) if fit else {},
+        "fraction_before_first_scan": _rounded(fit.fraction_before_first_scan) if fit else None,
+        "fraction_after_last_scan": _rounded(fit.fraction_after_last_scan) if fit else None,
+        "reason": fit.reason if fit else None,
+    }
+
+
+def _absorbed_dose(dose: DoseStatistics | None, nuclide: str) -> Json:
+    percentiles = {name: _rounded(dose.percentiles_gy.get(name)) if dose else None for name in PERCENTILES}
+    return {
+        "mean": _rounded(dose.mean_gy) if dose else None,
+        "mean_sd": _rounded(dose.mean_sd_gy) if dose else None,
+        "voxel_sd": _rounded(dose.voxel_sd_gy) if dose else None,
+        "without_recovery": None,
+        "by_radiation": {kind: _part(dose, kind) for kind in RADIATIONS},
+        "by_nuclide": {nuclide: _rounded(dose.mean_gy) if dose else None},
+        **percentiles,
+        "min": _rounded(dose.min_gy) if dose else None,
+        "max": _rounded(dose.max_gy) if dose else None,
+        "dvh": {
+            "dose_gy": _column(dose.dvh.dose_gy) if dose else [],
+            "volume_fraction": _column(dose.dvh.volume_fraction) if dose else [],
+        },
+    }
+
+
+def _part(dose: DoseStatistics | None, kind: str) -> float | None:
+    if dose is None:
+        return None
+    # an engine leaves out the alpha part only for a nuclide that emits none: that is a true zero, not a missing number
+    return _rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
+
+
+def _radiobiology(biological: BiologicalDose | None) -> Json:
+    parameters = biological.parameters if biological else None
+    return {
+        "alpha_beta_gy": _rounded(parameters.alpha_beta_gy) if parameters else None,
+        "repair_half_life_h": _rounded(parameters.repair_half_life_h) if parameters else None,
+        "g": _rounded(biological.g) if biological else None,
+        "bed_gy": _rounded(biological.bed_gy) if biological else None,
+        "eqd2_gy": _rounded(biological.eqd2_gy) if biological else None,
+        "from": "mean dose" if biological else None,
+    }
+
+
+def _budget(terms: Iterable[BudgetTerm]) -> list[Json]:
+    return [{"term": term.term, "relative_sd": _rounded(term.relative_sd), "share": _rounded(term.share)} for term in terms]

@@ -1,0 +1,89 @@
+"""``study.toml``: what a person states about a study, to complete or overrule its headers."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from mrtai.io.nuclide_names import nuclide_name
+from mrtai.io.toml_file import instant, number, read_toml, require_keys, text
+from mrtai.units import BQ_PER_MBQ
+from mrtai.values.refusal import DosimetryError
+
+CODE: Final = "STUDY_TOML"
+DECAY_REFERENCES: Final = ("scan", "administration")
+
+
+@dataclass(frozen=True, slots=True)
+class StatedScan:
+    """One ``[[scan]]``: NIfTI paths or series UIDs, start of acquisition, and the instant its values are referred to."""
+
+    spect: str | None
+    ct: str | None
+    started_at: datetime | None
+    decay_referred_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatedStudy:
+    """A checked ``study.toml``; None where it is silent. ``sha256`` is the file's digest, empty when there is no file."""
+
+    administered_bq: float | None = None
+    administered_at: datetime | None = None
+    nuclide: str | None = None
+    agent: str | None = None
+    scans: tuple[StatedScan, ...] = ()
+    sha256: str = ""
+
+
+def read_study_toml(path: Path) -> StatedStudy:
+    """Return what ``study.toml`` states; refuses unknown keys, wrong types and impossible values by name."""
+    table, content = read_toml(path, CODE)
+    where = path.name
+    require_keys(table, {"administered_mbq", "administered_at", "nuclide", "agent", "scan"}, where=where, code=CODE)
+    administered_mbq = number(table, "administered_mbq", where=where, code=CODE)
+    if administered_mbq is not None and not 0 < administered_mbq < float("inf"):
+        raise DosimetryError("'administered_mbq' must be positive", where=where, found=str(administered_mbq), remedy="give MBq", code=CODE)
+    scans = table.get("scan", [])
+    if not isinstance(scans, list) or not all(isinstance(scan, dict) for scan in scans):
+        raise DosimetryError("scans must be tables", where=where, found="'scan' of another type", remedy="write [[scan]]", code=CODE)
+    return StatedStudy(
+        administered_bq=None if administered_mbq is None else administered_mbq * BQ_PER_MBQ,
+        administered_at=instant(table, "administered_at", where=where, code=CODE),
+        nuclide=_nuclide(table, where),
+        agent=text(table, "agent", where=where, code=CODE),
+        scans=tuple(_scan(scan, f"{where} [[scan]] {n}") for n, scan in enumerate(scans, start=1)),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _nuclide(table: dict[str, Any], where: str) -> str | None:
+    stated = text(table, "nuclide", where=where, code=CODE)
+    name = nuclide_name(stated) if stated else None
+    if stated and name is None:
+        raise DosimetryError("unknown nuclide", where=where, found=repr(stated), remedy='write it as "Lu-177"', code=CODE)
+    return name
+
+
+def _scan(table: dict[str, Any], where: str) -> StatedScan:
+    require_keys(table, {"spect", "ct", "started_at", "decay_referred_to"}, where=where, code=CODE)
+    scan = StatedScan(
+        spect=text(table, "spect", where=where, code=CODE),
+        ct=text(table, "ct", where=where, code=CODE),
+        started_at=instant(table, "started_at", where=where, code=CODE),
+        decay_referred_to=text(table, "decay_referred_to", where=where, code=CODE),
+    )
+    if scan.decay_referred_to not in (None, *DECAY_REFERENCES):
+        raise DosimetryError(
+            "'decay_referred_to' is neither 'scan' nor 'administration'",
+            where=where,
+            found=repr(scan.decay_referred_to),
+            remedy="write one of the two",
+            code=CODE,
+        )
+    if scan.spect is None and scan.started_at is None:
+        raise DosimetryError(
+            "a scan that nothing names", where=where, found="neither 'spect' nor 'started_at'", remedy="give one of them", code=CODE
+        )
+    return scan

@@ -1,0 +1,68 @@
+"""TOML input files, checked key by key: what is not known is refused by name."""
+
+import tomllib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mrtai.values.refusal import DosimetryError
+
+
+def read_toml(path: Path, code: str) -> tuple[dict[str, Any], bytes]:
+    """Return the table of a TOML file and its bytes; refuses what is missing or not TOML with ``code``."""
+    try:
+        content = path.read_bytes()
+        return tomllib.loads(content.decode("utf-8")), content
+    except FileNotFoundError:
+        raise DosimetryError("file not found", where=path.name, found="nothing there", remedy="check the path", code=code) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise DosimetryError("not TOML", where=path.name, found=str(fault), remedy="correct that line", code=code) from fault
+
+
+def require_keys(table: Mapping[str, Any], known: set[str], *, where: str, code: str) -> None:
+    """Refuse a table with a key that nobody reads: a misspelt setting must not be ignored."""
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise DosimetryError(
+            "unknown key",
+            where=where,
+            found=", ".join(f"'{key}'" for key in unknown),
+            remedy=f"known keys: {', '.join(sorted(known))}",
+            code=code,
+        )
+
+
+def number(table: Mapping[str, Any], key: str, *, where: str, code: str) -> float | None:
+    """Return a number, None where the key is absent."""
+    value = table.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise DosimetryError(f"'{key}' must be a number", where=where, found=repr(value), remedy="write it without quotes", code=code)
+    return None if value is None else float(value)
+
+
+def text(table: Mapping[str, Any], key: str, *, where: str, code: str) -> str | None:
+    """Return a non-empty string, None where the key is absent."""
+    value = table.get(key)
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise DosimetryError(f"'{key}' must be a text", where=where, found=repr(value), remedy="write it in quotes", code=code)
+    return None if value is None else str(value)
+
+
+def instant(table: Mapping[str, Any], key: str, *, where: str, code: str) -> datetime | None:
+    """Return a date with time of day, quoted or as TOML's own type, with its zone where one is written; None where absent."""
+    value = table.get(key)
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        if isinstance(value, str) and len(value.strip()) > len("2026-03-02"):
+            return datetime.fromisoformat(value.strip())
+    except ValueError:
+        pass
+    raise DosimetryError(
+        f"'{key}' must be a date with time of day",
+        where=where,
+        found=repr(value),
+        remedy='write it as "2026-03-02T09:30:00+01:00"',
+        code=code,
+    )

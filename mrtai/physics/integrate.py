@@ -1,0 +1,41 @@
+"""Trapezoids with stated head and tail."""
+
+import numpy as np
+
+from mrtai.physics.curves import activity_bq
+from mrtai.units import LN2
+from mrtai.values.curve import Curve
+from mrtai.values.grid import Array
+
+HEAD_RULE = "constant: the first measured activity back to the administration"
+TAIL_RULE = "effective slope of the last two points, never slower than physical decay"
+
+
+def tail_half_life_h(curve: Curve, physical_half_life_h: float) -> float:
+    """Return the half-life after the last point: that of the last two points, at most the physical one."""
+    if curve.t_h.size < 2 or min(curve.activity_bq[-2:]) <= 0:
+        return physical_half_life_h
+    fall = np.log(curve.activity_bq[-2] / curve.activity_bq[-1])
+    if fall <= 0:
+        return physical_half_life_h
+    return min(float(LN2 * (curve.t_h[-1] - curve.t_h[-2]) / fall), physical_half_life_h)
+
+
+def trapezoid_weights_h(t_h: Array, tail_h: float) -> Array:
+    """Return w with Ã = Σ w A: constant head, trapezoids, and a tail of half-life ``tail_h``; shape as ``t_h``."""
+    steps = np.diff(t_h)
+    weights = np.zeros_like(t_h)
+    weights[:-1] += steps / 2
+    weights[1:] += steps / 2
+    weights[0] += t_h[0]
+    weights[-1] += tail_h / LN2
+    return weights
+
+
+def time_shares(t_h: Array, terms: Array) -> Array:
+    """Return how much each scan says about the integral: trapezoid weights with the fitted curve's tail, summing to 1."""
+    last = float(activity_bq(terms, t_h[-1])) if terms.size else 0.0
+    rate = float(terms[:, 1].min()) if terms.size else 0.0
+    weights = trapezoid_weights_h(t_h, LN2 / rate if last > 0 and rate > 0 else float(t_h[-1]))
+    shares: Array = weights / weights.sum()
+    return shares

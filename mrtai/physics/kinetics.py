@@ -1,0 +1,115 @@
+"""From aligned scans to one fitted curve a region."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrtai.physics.integrate import time_shares
+from mrtai.physics.measure import REMAINDER, activities_bq
+from mrtai.values.curve import Curve, Fit
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.grid import Array
+from mrtai.values.labels import Labels
+from mrtai.values.protocol import Protocol
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.report import Aligned
+
+TacModel = Callable[[Curve], Fit]
+
+LEAST_SHARE_IN_VIEW: Final = 0.98
+"""A scan that sees less of a region than this does not count for its curve."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionFits:
+    """Curves of the exclusive regions and the remainder.
+
+    Attributes:
+        labels: the regions on the common grid.
+        fits: by region name; None where no curve could be integrated.
+        curves: measured activity of every scan by region name, also of scans that were left out of a fit.
+        seen_in: by region name, indices (1, 2, …) of the scans that see it whole.
+        flags: by region name, why a fit is missing or doubtful beyond the fit's own flags.
+        tia_bq_s, time_shares: by label value, for the map; regions without fit are left to zero.
+    """
+
+    labels: Labels
+    fits: Mapping[str, Fit | None]
+    curves: Mapping[str, Curve]
+    seen_in: Mapping[str, tuple[int, ...]]
+    flags: Mapping[str, tuple[Flag, ...]]
+    tia_bq_s: Mapping[int, float]
+    time_shares: Mapping[int, Array]
+    common_relative_sd: float
+
+    def with_even(self, values: tuple[int, ...]) -> "RegionFits":
+        """Return the fits with a flag on the regions whose TIA had to be spread evenly over their voxels."""
+        names = {0: REMAINDER, **self.labels.names}
+        text = "No voxel of the region is positive in the scans; its integral was spread evenly over its voxels."
+        flag = Flag("SPREAD_EVENLY", Severity.REVIEW, text, "Check contour, registration and scatter correction.")
+        extra = {names[value]: (*self.flags[names[value]], flag) for value in values}
+        return replace(self, flags={**self.flags, **extra})
+
+
+def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: TacModel) -> RegionFits:
+    """Return the fits of all exclusive regions and the remainder; a region that cannot be fitted is withheld, not the case."""
+    points = aligned.cycle.time_points
+    sums = [activities_bq(spect, labels) for spect in aligned.spects]
+    t_h = np.array([point.t_h for point in points])
+    curves: dict[str, Curve] = {}
+    fits: dict[str, Fit | None] = {}
+    seen: dict[str, tuple[int, ...]] = {}
+    flags: dict[str, tuple[Flag, ...]] = {}
+    tia: dict[int, float] = {}
+    shares: dict[int, Array] = {}
+    common = max((point.calibration_sd or 0.0 for point in points), default=0.0)
+    for value, name in {**labels.names, 0: REMAINDER}.items():
+        activity = np.array([scan[name] for scan in sums])
+        curves[name] = Curve(name, t_h, activity, protocol.activity_sd_relative * np.maximum(np.abs(activity), 1e-3 * abs(activity).max()))
+        used = _whole_in_view(aligned, labels, value)
+        seen[name] = tuple(points[i].index for i in np.flatnonzero(used))
+        fits[name], flags[name] = _fit(curves[name], used, model)
+        fit = fits[name]
+        if fit is not None:
+            fits[name] = fit = with_common(fit, common)
+            tia[value] = fit.tia_bq_s
+            shares[value] = np.zeros(t_h.size)
+            shares[value][used] = time_shares(t_h[used], fit.terms)
+    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common)
+
+
+def with_common(fit: Fit, common_relative_sd: float) -> Fit:
+    """Return the fit with an uncertainty common to all scans added to that of its integral."""
+    if fit.tia_sd_bq_s is None or common_relative_sd == 0.0:
+        return fit
+    return replace(fit, tia_sd_bq_s=float(np.hypot(fit.tia_sd_bq_s, common_relative_sd * fit.tia_bq_s)))
+
+
+def _whole_in_view(aligned: Aligned, labels: Labels, value: int) -> NDArray[np.bool_]:
+    """Return which scans see the region whole, boolean ``(scans,)``; the remainder is whatever is in view."""
+    scans = len(aligned.spects)
+    if value == 0 or not aligned.in_view:
+        return np.ones(scans, dtype=np.bool_)
+    mask = labels.voxels == value
+    if not mask.any():
+        return np.zeros(scans, dtype=np.bool_)
+    return np.array([float(view[mask].mean()) >= LEAST_SHARE_IN_VIEW for view in aligned.in_view])
+
+
+def _fit(curve: Curve, used: NDArray[np.bool_], model: TacModel) -> tuple[Fit | None, tuple[Flag, ...]]:
+    if not used.any():
+        text = "No scan sees a single voxel of the region on the dose grid."
+        return None, (Flag("REGION_NOT_SEEN", Severity.WITHHELD, text, "Check the contour: it is smaller than a voxel or out of view."),)
+    flags: tuple[Flag, ...] = ()
+    if not used.all():
+        left_out = (np.flatnonzero(~used) + 1).tolist()
+        text = f"Scan {', '.join(map(str, left_out))} sees only part of the region and was left out of its curve."
+        flags = (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Judge the curve without this scan, or position the patient alike."),)
+        curve = Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
+    try:
+        return model(curve), flags
+    except DosimetryError as refusal:
+        return None, (*flags, Flag(refusal.code, Severity.WITHHELD, f"{refusal.what}: found {refusal.found}.", refusal.remedy))

@@ -1,0 +1,76 @@
+"""What cannot be, or hardly can: checks that end in a flag, never in a guess."""
+
+from typing import Final
+
+import numpy as np
+
+from mrtai.physics.decay import remaining
+from mrtai.physics.kinetics import RegionFits
+from mrtai.units import BQ_PER_MBQ, LN2, SECONDS_PER_HOUR
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.nuclide import Nuclide
+from mrtai.values.protocol import Protocol
+from mrtai.values.report import Aligned
+
+MOST_IN_VIEW: Final = 1.10
+"""Share of the decayed administered activity above which calibration or record must be wrong."""
+
+
+def physical_ceiling_h(nuclide: Nuclide) -> float:
+    """Return the largest possible ã = Ã/A₀ [h] of a source: the mean life T½/ln 2."""
+    return nuclide.half_life_h / LN2
+
+
+def tiac_h(tia_bq_s: float, administered_bq: float) -> float:
+    """Return the time-integrated activity coefficient ã = Ã/A₀ [h]."""
+    return tia_bq_s / administered_bq / SECONDS_PER_HOUR
+
+
+def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide) -> tuple[Flag, ...]:
+    """Return flags of the whole case: more activity in view than was given, or more decays than physics allows."""
+    flags = []
+    given = aligned.cycle.administration.administered_bq
+    for point, spect in zip(aligned.cycle.time_points, aligned.spects, strict=True):
+        in_view = float(spect.voxels.sum(dtype=np.float64)) * spect.grid.voxel_ml
+        left = given * float(remaining(point.t_h, nuclide.half_life_h))
+        if in_view > MOST_IN_VIEW * left:
+            text = (
+                f"Scan {point.index} shows {in_view / BQ_PER_MBQ:.0f} MBq, "
+                f"{in_view / left:.0%} of what is left of the administered activity without any excretion."
+            )
+            flags.append(
+                Flag("ACTIVITY_ABOVE_ADMINISTERED", Severity.REVIEW, text, "Check calibration, decay reference and the injection record.")
+            )
+    total = sum(fits.tia_bq_s.values())
+    if tiac_h(total, given) > physical_ceiling_h(nuclide):
+        flags.append(_ceiling(tiac_h(total, given), nuclide))
+    return tuple(flags)
+
+
+def region_flags(
+    name: str, tia_bq_s: float, mean_gy: float, administered_bq: float, protocol: Protocol, nuclide: Nuclide
+) -> tuple[Flag, ...]:
+    """Return flags of one region: integral above the ceiling, dose outside the plausible range or above the protocol's limit."""
+    flags = []
+    if tiac_h(tia_bq_s, administered_bq) > physical_ceiling_h(nuclide):
+        flags.append(_ceiling(tiac_h(tia_bq_s, administered_bq), nuclide))
+    gy_per_gbq = mean_gy / (administered_bq / (BQ_PER_MBQ * 1e3))
+    low, high = _plausible(name, protocol)
+    if not low <= gy_per_gbq <= high:
+        text = f"{gy_per_gbq:.3g} Gy/GBq lies outside the usual {low:g} to {high:g} Gy/GBq of this region."
+        flags.append(Flag("DOSE_IMPLAUSIBLE", Severity.REVIEW, text, "Check contour, calibration and the administered activity."))
+    limit = protocol.dose_limits_gy.get(name)
+    if limit is not None and mean_gy > limit:
+        text = f"The absorbed dose of {mean_gy:.1f} Gy is above the protocol's {limit:g} Gy."
+        flags.append(Flag("DOSE_ABOVE_LIMIT", Severity.REVIEW, text, "A physician decides on further cycles."))
+    return tuple(flags)
+
+
+def _plausible(name: str, protocol: Protocol) -> tuple[float, float]:
+    family = "lesion" if name.startswith(("lesion_", "tumour")) else name
+    return protocol.plausible_gy_per_gbq.get(family, (0.0, float("inf")))
+
+
+def _ceiling(coefficient_h: float, nuclide: Nuclide) -> Flag:
+    text = f"ã of {coefficient_h:.0f} h is above the physical ceiling of {physical_ceiling_h(nuclide):.0f} h."
+    return Flag("TIA_ABOVE_CEILING", Severity.REVIEW, text, "Check calibration, decay reference and the administered activity.")

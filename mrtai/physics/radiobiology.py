@@ -1,0 +1,28 @@
+"""Biological effect of a dose that is given slowly."""
+
+import numpy as np
+
+from mrtai.units import LN2
+from mrtai.values.grid import Array
+
+
+def lea_catcheside(terms: Array, repair_half_life_h: float) -> float:
+    """Return the Lea–Catcheside factor G of a dose rate ∝ Σ a e^{-λt}, terms of shape ``(terms, 2)`` as (a, λ [1/h]).
+
+    G = (2/D²) Σ_ij a_i a_j / ((λ_i + λ_j)(λ_i + μ)) with D = Σ a/λ; T_rep / (T_rep + T_eff) for a single exponential.
+    """
+    amplitude, rate = terms[:, 0], terms[:, 1]
+    mu = LN2 / repair_half_life_h
+    total = float(np.sum(amplitude / rate))
+    pairs = np.outer(amplitude, amplitude) / (np.add.outer(rate, rate) * (rate + mu)[:, None])
+    return float(2.0 * pairs.sum() / total**2)
+
+
+def bed_gy(dose_gy: float, g: float, alpha_beta_gy: float) -> float:
+    """Return BED = D + G D² / (α/β) [Gy]."""
+    return dose_gy + g * dose_gy**2 / alpha_beta_gy
+
+
+def eqd2_gy(biologically_effective_gy: float, alpha_beta_gy: float) -> float:
+    """Return EQD2 = BED / (1 + 2 Gy / (α/β)) [Gy]: the same effect in fractions of 2 Gy."""
+    return biologically_effective_gy / (1.0 + 2.0 / alpha_beta_gy)

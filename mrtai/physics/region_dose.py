@@ -1,0 +1,220 @@
+"""From maps and fits to one row a region: dose, volume, mass, biological effect and flags."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrtai.physics.dvh import statistics
+from mrtai.physics.kinetics import RegionFits, TacModel, with_common
+from mrtai.physics.measure import REMAINDER, lies_in, touches_border
+from mrtai.physics.plausibility import region_flags
+from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
+from mrtai.physics.resample import averaged
+from mrtai.physics.tissue import density
+from mrtai.values.curve import Curve, Fit
+from mrtai.values.dose import Dose
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.image import Image
+from mrtai.values.labels import Labels
+from mrtai.values.nuclide import Nuclide
+from mrtai.values.protocol import Protocol
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import code_of, kind_of, unions
+from mrtai.values.report import Aligned, BiologicalDose, BudgetTerm, DoseStatistics, RegionDose
+
+BODY = "body"
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What regions are measured in: maps of one case on the common grid, contours on their own."""
+
+    aligned: Aligned
+    contours: Labels
+    fits: RegionFits
+    dose: Dose
+
+    @cached_property
+    def total_gy(self) -> NDArray[Any]:
+        """Dose of all radiations [Gy], shape ``(z, y, x)``."""
+        return self.dose.total.voxels
+
+    @cached_property
+    def contour_density(self) -> Image:
+        """Density on the contours' own grid: from the CT where the contours lie on it."""
+        ct = self.aligned.cycle.time_points[self.aligned.reference].ct
+        if ct is not None and ct.grid.same_as(self.contours.grid):
+            return density(ct)
+        return averaged(self.aligned.density if ct is None else density(ct), self.contours.grid)
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """Return the region's voxels on the common grid; the remainder is the body outside all regions."""
+        if name == REMAINDER:
+            outside: NDArray[np.bool_] = self.aligned.body & (self.fits.labels.voxels == 0)
+            return outside
+        return self.fits.labels.mask(name)
+
+    def volume_and_mass(self, name: str) -> tuple[float, float]:
+        """Return volume [mL] and mass [kg], from the contour on its own grid; of the remainder on the common grid."""
+        if name == REMAINDER:
+            voxel_ml = self.dose.grid.voxel_ml
+            mask = self.mask(name)
+            return int(mask.sum()) * voxel_ml, float(self.aligned.density.voxels[mask].sum(dtype=np.float64)) * voxel_ml
+        mask, voxel_ml = self.contours.mask(name), self.contours.grid.voxel_ml
+        return int(mask.sum()) * voxel_ml, float(self.contour_density.voxels[mask].sum(dtype=np.float64)) * voxel_ml
+
+
+def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacModel) -> tuple[RegionDose, ...]:
+    """Return organs, lesions and other regions in label order, then unions, remainder and body.
+
+    Where the name of a union is also that of a contour (``liver``), the union takes the name and the contour alone is
+    reported as ``liver_without_lesions``.
+    """
+    names = [name for name in maps.contours.names.values() if maps.contours.mask(name).any()]
+    in_liver = [n for n in names if kind_of(n) == "lesion" and "liver" in names and lies_in(maps.contours, n, "liver")]
+    groups = unions(names, in_liver)
+    groups[BODY] = (*names, REMAINDER)
+    singles = [name for name in names if name not in groups]
+    rows = [_row(maps, name, (name,), protocol, nuclide, model) for name in (*singles, REMAINDER)]
+    rows += [_row(maps, union, members, protocol, nuclide, model) for union, members in groups.items()]
+    order = ("organ", "other", "lesion", "union", "remainder", "body")
+    return tuple(sorted(rows, key=lambda row: order.index(row.kind)))
+
+
+def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel) -> RegionDose:
+    single = members == (name,)
+    fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model)
+    mask = _mask(maps, name, members)
+    flags = (*flags, *_view_flags(maps, name, members))
+    volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
+    dose = None if fit is None or not mask.any() else _dose(maps, mask, fit)
+    biological, why_not = _biological(name, dose, fit, protocol)
+    if fit is not None and dose is not None:
+        administered_bq = maps.aligned.cycle.administration.administered_bq
+        flags = (*flags, *region_flags(name, fit.tia_bq_s, dose.mean_gy, administered_bq, protocol, nuclide))
+    return RegionDose(
+        name=name,
+        kind=_kind(name, single),
+        members=() if single else members,
+        code=code_of(name),
+        source_name=_source_name(maps.contours, name) if single else None,
+        found_in_scans=tuple(sorted(set.intersection(*(set(maps.fits.seen_in[member]) for member in members)))),
+        volume_ml=volume_ml or None,
+        mass_kg=mass_kg or None,
+        fit=fit,
+        dose=dose,
+        biological=biological,
+        budget=() if fit is None else _budget(fit, maps.fits.common_relative_sd),
+        flags=(*flags, *(() if fit is None else fit.flags), *why_not),
+        common_relative_sd=maps.fits.common_relative_sd,
+    )
+
+
+def _kind(name: str, single: bool) -> str:
+    if name in (BODY, REMAINDER):
+        return name
+    return kind_of(name) if single else "union"
+
+
+def _source_name(contours: Labels, name: str) -> str | None:
+    value = {n: v for v, n in contours.names.items()}.get(name)
+    return None if value is None else contours.source_names.get(value)
+
+
+def _mask(maps: Maps, name: str, members: tuple[str, ...]) -> NDArray[np.bool_]:
+    if name == BODY:
+        return maps.aligned.body
+    mask: NDArray[np.bool_] = np.any([maps.mask(member) for member in members], axis=0)
+    return mask
+
+
+def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel) -> tuple[Fit | None, tuple[Flag, ...]]:
+    """Return the union's Ã as the sum of its members', with the half-life of the summed curve."""
+    parts = [fits.fits[member] for member in members]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        missing = [member for member, part in zip(members, parts, strict=True) if part is None]
+        text = f"No integral could be given for its member {', '.join(missing)}."
+        return None, (Flag("MEMBER_WITHHELD", Severity.WITHHELD, text, "Settle the member first."),)
+    curves = [fits.curves[member] for member in members]
+    activity = np.sum([curve.activity_bq for curve in curves], axis=0)
+    # members' independent uncertainties: each region's contour and noise is its own
+    summed = Curve(name, curves[0].t_h, activity, np.sqrt(np.sum([curve.activity_sd_bq**2 for curve in curves], axis=0)))
+    seen = set.intersection(*(set(fits.seen_in[member]) for member in members))
+    try:
+        shape = model(_subset(summed, seen))
+    except DosimetryError:
+        shape = replace(known[0], terms=np.empty((0, 2)), effective_half_life_h=None, flags=())
+    tia = sum(part.tia_bq_s for part in known)
+    own = [np.sqrt(max((part.tia_sd_bq_s or np.nan) ** 2 - (fits.common_relative_sd * part.tia_bq_s) ** 2, 0.0)) for part in known]
+    sd = float(np.sqrt(np.sum(np.square(own))))
+    before, after = (
+        sum(getattr(part, share) * part.tia_bq_s for part in known) / tia
+        for share in ("fraction_before_first_scan", "fraction_after_last_scan")
+    )
+    united = replace(
+        shape,
+        curve=summed,
+        tia_bq_s=tia,
+        tia_sd_bq_s=sd if np.isfinite(sd) else None,
+        fraction_before_first_scan=before,
+        fraction_after_last_scan=after,
+        reason=f"sum of its members' integrals; half-life and shape from their summed curve ({shape.reason})",
+        flags=(),
+    )
+    return with_common(united, fits.common_relative_sd), ()
+
+
+def _subset(curve: Curve, scans: set[int]) -> Curve:
+    used = np.array([index + 1 in scans for index in range(curve.t_h.size)])
+    if not used.any():
+        raise DosimetryError("no common scan", where=curve.region, found="members seen in different scans", remedy="look at the members")
+    return Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
+
+
+def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit) -> DoseStatistics:
+    relative_sd = None if fit.tia_sd_bq_s is None else fit.tia_sd_bq_s / fit.tia_bq_s
+    by_radiation = {kind: part.voxels[mask] for kind, part in maps.dose.parts.items()}
+    return statistics(maps.total_gy[mask], by_radiation, relative_sd=relative_sd)
+
+
+def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
+    if name in (BODY, REMAINDER):
+        return ()
+    cut = [member for member in members if touches_border(maps.contours.mask(member)) or touches_border(maps.mask(member))]
+    if not cut:
+        return ()
+    text = "The region reaches the border of the image: part of it may lie outside, so volume, activity and dose are of the part in view."
+    return (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Use a scan that shows the whole region."),)
+
+
+def _biological(
+    name: str, dose: DoseStatistics | None, fit: Fit | None, protocol: Protocol
+) -> tuple[BiologicalDose | None, tuple[Flag, ...]]:
+    """Return BED and EQD2 of the mean dose, or why there are none."""
+    if dose is None or fit is None:
+        return None, ()
+    family = "kidneys" if name in ("kidney_left", "kidney_right") else name
+    parameters = protocol.radiobiology.get(name, protocol.radiobiology.get(family))
+    if parameters is None:
+        text = "The protocol has no radiobiological parameters for this region."
+        return None, (Flag("NO_RADIOBIOLOGY", Severity.INFO, text, "Set alpha_beta_gy and repair_half_life_h in the protocol."),)
+    if fit.effective_half_life_h is None or fit.terms.size == 0:
+        text = "BED needs the curve's shape, which this method does not give."
+        return None, (Flag("NO_KINETICS_FOR_BED", Severity.INFO, text, "Add a scan or choose a fitted model."),)
+    g = lea_catcheside(fit.terms, parameters.repair_half_life_h)
+    bed = bed_gy(dose.mean_gy, g, parameters.alpha_beta_gy)
+    return BiologicalDose(parameters, g, bed, eqd2_gy(bed, parameters.alpha_beta_gy)), ()
+
+
+def _budget(fit: Fit, common_relative_sd: float) -> tuple[BudgetTerm, ...]:
+    """Return the terms known so far: the fit, and the calibration where its file states an uncertainty."""
+    if fit.tia_sd_bq_s is None:
+        return ()
+    total = fit.tia_sd_bq_s / fit.tia_bq_s
+    kinetics = float(np.sqrt(max(total**2 - common_relative_sd**2, 0.0)))
+    terms = {"kinetics": kinetics, "calibration": common_relative_sd}
+    return tuple(BudgetTerm(term, sd, sd**2 / total**2) for term, sd in terms.items() if sd > 0)
