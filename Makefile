@@ -1,10 +1,30 @@
 .PHONY: demo test test-long check clean
+
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+# two threads on two busy cores are slower than one: parallel tests and workers get one each
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1
+
+demo: $(STAMP)
+	$(VENV)/bin/python -m workflows demo
+
+test: $(STAMP)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-long: $(STAMP)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+
+check: $(STAMP)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 
+clean:
+	rm -rf $(VENV) demo

@@ -1,12 +1,25 @@
 """The walk: one short function that knows what comes after what.
 
 Each room is entered through ``step``: ``plainly`` just calls it, a shell may wrap the same call in a task of its own.
+``dose_cycle`` walks from a cycle to its draft; ``run_case`` adds the doors, from a study's folder to a CASE folder.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
+from mrtai.engines import dose_engine, tac_model
+from mrtai.engines.given_labels import GivenLabels
+from mrtai.io.case_folder import require_replaceable, write_case
+from mrtai.io.hashes import input_file
+from mrtai.io.nifti import read_labels
+from mrtai.io.protocols import load_protocol
+from mrtai.io.pseudonym import load_key
+from mrtai.io.region_names import region_code, region_kind
+from mrtai.io.study import read_study
+from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.align_scans import on_one_grid
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.plausibility import case_flags
@@ -19,7 +32,7 @@ from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol as DosimetryProtocol
-from mrtai.values.report import Aligned, Report
+from mrtai.values.report import Aligned, RegionDose, Report
 from mrtai.values.study import Cycle
 
 Result = TypeVar("Result")
@@ -95,10 +108,104 @@ def measure(
         aligned=aligned,
         contours=contours,
         labels=fits.labels,
-        regions=region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics),
+        regions=tuple(named(row) for row in region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics)),
         tia=tia,
         dose=dose,
         provisional=len(aligned.cycle.time_points) < protocol.expected_scans,
         engines=engines.names,
-        flags=(*aligned.cycle.flags, *aligned.flags, *case_flags(aligned, fits, engines.nuclide)),
+        flags=case_flags(aligned, fits, engines.nuclide),
     )
+
+
+def named(row: RegionDose) -> RegionDose:
+    """Return the row with its SNOMED code, and its kind where the vocabulary does not know the name."""
+    kind = region_kind(row.name) if row.kind == "organ" else row.kind
+    return replace(row, kind=kind, code=region_code(row.name))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRequest:
+    """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
+
+    ``kinetics`` and ``engine`` replace the protocol's where given; ``patient`` and ``cycle`` choose where the study holds several.
+    """
+
+    study: Path
+    protocol: str
+    out: Path
+    labels: Path | None = None
+    patient: str | None = field(default=None, repr=False)
+    cycle: str | None = None
+    study_toml: Path | None = None
+    calibrations: tuple[Path, ...] = ()
+    kinetics: str | None = None
+    engine: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 7
+
+
+def run_case(request: CaseRequest, step: Step = plainly) -> Path:
+    """Return the CASE folder written for the request; nothing is left half-written when it fails.
+
+    Raises:
+        DosimetryError: the study was refused or held.
+    """
+    timings_s: dict[str, float] = {}
+
+    def timed(room: Callable[..., Result], *args: Any) -> Result:
+        start = perf_counter()
+        result = step(room, *args)
+        timings_s[room.__name__] = round(perf_counter() - start, 3)
+        return result
+
+    require_replaceable(request.out)
+    protocol = chosen(load_protocol(request.protocol), request)
+    engines = engines_for(protocol, request)
+    cycle = timed(read, request, protocol)
+    report = dose_cycle(cycle, protocol, engines, timed)
+    return timed(write, report, request, timings_s)
+
+
+def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
+    """Return the protocol with the request's kinetics and engine in place of its own."""
+    return replace(protocol, kinetics=request.kinetics or protocol.kinetics, dose_engine=request.engine or protocol.dose_engine)
+
+
+def engines_for(protocol: DosimetryProtocol, request: CaseRequest) -> Engines:
+    """Return the engines of a run with the names that its report gives them."""
+    from mrtai.engines.align import RigidAligner  # SimpleITK, which `mrtai --help` does not need
+
+    decay = nuclide(protocol.nuclide)
+    labels = None if request.labels is None else read_labels(request.labels)
+    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine, "check": "none"}
+    return Engines(
+        nuclide=decay,
+        aligner=RigidAligner(seed=request.seed),
+        segmenter=GivenLabels(labels),
+        kinetics=tac_model(protocol.kinetics, decay, protocol),
+        dose=dose_engine(protocol.dose_engine, decay, point_kernel, device=request.device, threads=request.threads),
+        names=names,
+    )
+
+
+def read(request: CaseRequest, protocol: DosimetryProtocol) -> Cycle:
+    """Return the cycle of a study's folder, without identity."""
+    cycle = read_study(
+        request.study,
+        protocol=protocol,
+        patient=request.patient,
+        cycle=request.cycle,
+        study_toml=request.study_toml,
+        calibrations=request.calibrations,
+        pseudonym_key=load_key(),
+    )
+    extra = () if request.labels is None else (input_file(request.labels),)
+    return replace(cycle, inputs=(*cycle.inputs, *extra))
+
+
+def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) -> Path:
+    """Write the CASE folder and return its path."""
+    parameters = {"kinetics": report.protocol.kinetics, "dose_engine": report.protocol.dose_engine, "device": request.device}
+    manifest = {"seeds": {"registration": request.seed}, "parameters": parameters, "timings_s": dict(timings_s)}
+    return write_case(report, request.out, manifest=manifest)

@@ -1,6 +1,7 @@
 """Rigid registration with SimpleITK, and a gate that keeps the identity when moving did not help."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -197,3 +198,10 @@ def _matrix(transform: Any) -> Array:
     matrix[:3, :3] = rotation
     matrix[:3, 3] = centre + shift - rotation @ centre
     return matrix
+
+
+def write_transform(alignment: Alignment, path: Path) -> None:
+    """Write the rigid transform as ITK stores it: from the fixed image's points to the moving image's."""
+    transform = sitk.Euler3DTransform()
+    _set_matrix(transform, _inverse(alignment.transform))
+    sitk.WriteTransform(transform, str(path))

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mrtai.io.dicom_tree import Instance, Series
 from mrtai.io.study_toml import StatedScan
 from mrtai.physics.decay import remaining
 from mrtai.physics.quantify import mean_decay_during_scan
-from mrtai.units import MILLISECONDS_PER_SECOND
+from mrtai.units import MILLISECONDS_PER_SECOND, SECONDS_PER_HOUR
 from mrtai.values.grid import Array
 from mrtai.values.refusal import DosimetryError, Held
 
@@ -89,13 +89,17 @@ def decay_reference(
 def start_factors(series: Series, reference: DecayReference, *, since_administration_s: float, half_life_s: float) -> Array:
     """Return by what each instance's values are multiplied to stand at the start of acquisition, shape ``(instances,)``."""
     if reference is DecayReference.ADMINISTRATION:
-        return np.full(len(series.instances), float(remaining(since_administration_s, half_life_s)))
+        return np.full(len(series.instances), float(_left(since_administration_s, half_life_s)))
     if reference is DecayReference.SCAN:
         return np.ones(len(series.instances))
     durations = [frame_seconds(instance) or 0.0 for instance in series.instances]
     mean = np.array([mean_decay_during_scan(duration, half_life_s) for duration in durations])
-    factors: Array = 1.0 / (mean * remaining(np.array(_delays_s(series)), half_life_s))
+    factors: Array = 1.0 / (mean * _left(np.array(_delays_s(series)), half_life_s))
     return factors
+
+
+def _left(seconds: float | Array, half_life_s: float) -> Any:
+    return remaining(np.asarray(seconds) / SECONDS_PER_HOUR, half_life_s / SECONDS_PER_HOUR)
 
 
 def _delays_s(series: Series) -> list[float]:
@@ -109,7 +113,7 @@ def _require_admin_factor(factors: list[float], series: Series, since_administra
     if len(factors) != len(instances):
         return
     for factor, delay_s, instance in zip(factors, delays, instances, strict=True):
-        expected = 1.0 / float(remaining(since_administration_s + delay_s, half_life_s))
+        expected = 1.0 / float(_left(since_administration_s + delay_s, half_life_s))
         # some cameras count the decay during the frame in, some do not
         upper = expected / mean_decay_during_scan(frame_seconds(instance) or 0.0, half_life_s)
         if not expected * (1 - FACTOR_TOLERANCE) <= factor <= upper * (1 + FACTOR_TOLERANCE):

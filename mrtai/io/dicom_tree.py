@@ -15,6 +15,9 @@ from pydicom.errors import InvalidDicomError
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import InputFile
 
+# pydicom's warnings quote header values, which may name the patient; what matters is checked where it is read
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
 IGNORED_FOLDERS: Final = frozenset({"truth"})
 DICOM_ENDINGS: Final = frozenset({".dcm", ".dicom", ".ima"})
 PREAMBLE_BYTES: Final = 128

@@ -171,7 +171,7 @@ def _slice_spacing(along: Array, header: Dataset, series: Series) -> float:
         raise _slices(
             "duplicated slice", "DUPLICATE_SLICE", f"{int(np.sum(gaps < DUPLICATE_MM)) + 1} slices at {along[gaps.argmin()]:.2f} mm", series
         )
-    usual = float(np.median(gaps))
+    usual = float(np.sort(gaps)[(gaps.size - 1) // 2])  # the lower median: of two gaps the smaller is the regular one
     if np.abs(gaps - usual).max() > 2 * SPACING_TOLERANCE * usual or _off_lattice(along) > SPACING_TOLERANCE * usual:
         at = int(np.abs(gaps - usual).argmax())
         found = f"a step of {gaps[at]:.2f} mm after {along[at]:.2f} mm where {usual:.2f} mm is usual"

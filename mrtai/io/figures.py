@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrtai.io.figure_maps import colours, plain_name
-from mrtai.io.report_words import significant
+from mrtai.io.report_tables import significant
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, LN2
 from mrtai.values.curve import Fit
 from mrtai.values.grid import Array
@@ -21,6 +21,7 @@ CURVE: Final = "#0072B2"
 EXTRAPOLATED: Final = "#E69F00"
 PANELS_AT_MOST: Final = 24
 LINES_AT_MOST: Final = 12
+BARS_AT_MOST: Final = 40
 
 
 def png(figure: Figure) -> bytes:
@@ -80,7 +81,7 @@ def histograms_figure(regions: Sequence[RegionDose]) -> Figure:
 
 def doses_figure(regions: Sequence[RegionDose]) -> Figure:
     """Return mean absorbed doses [Gy] as bars, with the standard uncertainty where one can be stated."""
-    shown = [region for region in regions if region.dose and region.kind not in ("body", "remainder")]
+    shown = [region for region in regions if region.dose and region.kind not in ("body", "remainder")][:BARS_AT_MOST]
     figure = Figure(figsize=(7.6, 0.9 + 0.27 * max(2, len(shown))), layout="constrained")
     axis = figure.subplots()
     colour = {"organ": CURVE, "lesion": "#D55E00", "union": "#8a94a0"}

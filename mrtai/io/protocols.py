@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from mrtai.units import BQ_PER_MBQ
 from mrtai.values.protocol import Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
@@ -16,13 +17,14 @@ _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["nuclide", "agent", "expected_scans", "kinetics", "dose_engine", "activity_sd_relative"],
+    "required": ["nuclide", "agent", "expected_scans", "kinetics", "dose_engine", "activity_sd_relative", "typical_administered_mbq"],
     "properties": {
         "nuclide": {"type": "string"},
         "agent": {"type": "string"},
         "expected_scans": {"type": "integer", "minimum": 1},
         "kinetics": {"type": "string"},
         "dose_engine": {"type": "string"},
+        "typical_administered_mbq": _POSITIVE,
         "activity_sd_relative": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "radiobiology": {
             "type": "object",
@@ -94,6 +96,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         dose_limits_gy=table.get("dose_limits_gy", {}),
         plausible_gy_per_gbq={region: (low, high) for region, (low, high) in table.get("plausible_gy_per_gbq", {}).items()},
         population_half_life_h=table.get("population_half_life_h", {}),
+        typical_administered_bq=table["typical_administered_mbq"] * BQ_PER_MBQ,
         known_half_life_h=table.get("known_half_life_h", {}),
     )
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from mrtai.io.figure_maps import planes_figure, projections_figure
-from mrtai.io.figures import PANELS_AT_MOST, curves_figure, doses_figure, histograms_figure, png
+from mrtai.io.figures import BARS_AT_MOST, PANELS_AT_MOST, curves_figure, doses_figure, histograms_figure, png
+from mrtai.io.report_tables import plain
 from mrtai.io.report_views import Views, focus_in, hottest, views
-from mrtai.io.report_words import plain
 from mrtai.values.report import RegionDose, Report
 
 
@@ -65,5 +65,12 @@ def _plots(regions: tuple[RegionDose, ...]) -> list[Picture]:
     if any(region.dose for region in regions):
         caption = "Voxels of the SPECT's grid; blur and noise of the image widen these histograms."
         pictures.append(Picture("histograms", "Dose–volume histograms", caption, png(histograms_figure(regions))))
-        pictures.append(Picture("doses", "Mean absorbed doses", "Organs blue, lesions red, unions grey.", png(doses_figure(regions))))
+        pictures.append(
+            Picture(
+                "doses",
+                "Mean absorbed doses",
+                f"Organs blue, lesions red, unions grey; {BARS_AT_MOST} regions at most.",
+                png(doses_figure(regions)),
+            )
+        )
     return pictures

@@ -7,23 +7,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mrtai.io.report_figures import Pictures
-from mrtai.io.report_viewer import data_uri, viewer_data
-from mrtai.io.report_words import (
+from mrtai.io.report_tables import (
     FIT_COLUMNS,
-    INTENDED_USE,
     REGION_COLUMNS,
     SCAN_COLUMNS,
-    SEVERITY_WORDS,
-    UNCERTAINTY,
-    VERDICT_WORDS,
     fit_rows,
     header_rows,
-    methods,
-    notes,
     region_groups,
     region_row,
     scan_rows,
 )
+from mrtai.io.report_viewer import data_uri, viewer_data
+from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, methods, notes
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report

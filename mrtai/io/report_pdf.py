@@ -19,22 +19,17 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 from mrtai.io.report_figures import Picture, Pictures
-from mrtai.io.report_words import (
+from mrtai.io.report_tables import (
     FIT_COLUMNS,
-    INTENDED_USE,
     REGION_COLUMNS,
     SCAN_COLUMNS,
-    SEVERITY_WORDS,
-    UNCERTAINTY,
-    VERDICT_WORDS,
     fit_rows,
     header_rows,
-    methods,
-    notes,
     region_groups,
     region_row,
     scan_rows,
 )
+from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, methods, notes
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report
@@ -42,7 +37,8 @@ from mrtai.values.report import Report
 Columns = Sequence[tuple[str, str]]
 
 MARGIN: Final = 15 * mm
-WIDTH: Final = A4[0] - 2 * MARGIN
+FRAME_PADDING: Final = 6.0  # points that a platypus frame keeps free on each side
+WIDTH: Final = A4[0] - 2 * MARGIN - 2 * FRAME_PADDING
 FIGURE_HEIGHT_AT_MOST: Final = 150 * mm
 INPUTS_AT_MOST: Final = 60
 INK, SOFT, LINE, WASH = HexColor("#1f2933"), HexColor("#5f6b7a"), HexColor("#dfe4ea"), HexColor("#f5f7f9")
@@ -89,15 +85,16 @@ def _frame(document: Json, pages: int | None) -> Callable[[Any, Any], None]:
         canvas.setFont("body-bold", 8)
         canvas.setFillColor(INK)
         top = A4[1] - 13 * mm
-        canvas.drawString(MARGIN, top, f"{document['patient']['pseudonym']} · cycle {document['cycle']}")
+        left, right = MARGIN + FRAME_PADDING, A4[0] - MARGIN - FRAME_PADDING
+        canvas.drawString(left, top, f"{document['patient']['pseudonym']} · cycle {document['cycle']}")
         state = document["state"].upper() + (" · PROVISIONAL" if document["provisional"] else "")
-        canvas.drawRightString(A4[0] - MARGIN, top, state)
+        canvas.drawRightString(right, top, state)
         canvas.setStrokeColor(LINE)
-        canvas.line(MARGIN, top - 2 * mm, A4[0] - MARGIN, top - 2 * mm)
+        canvas.line(left, top - 2 * mm, right, top - 2 * mm)
         canvas.setFont("body", 7)
         canvas.setFillColor(SOFT)
-        canvas.drawString(MARGIN, 11 * mm, INTENDED_USE)
-        canvas.drawRightString(A4[0] - MARGIN, 11 * mm, f"page {template.page} of {pages or template.page}")
+        canvas.drawString(left, 11 * mm, INTENDED_USE)
+        canvas.drawRightString(right, 11 * mm, f"page {template.page} of {pages or template.page}")
         canvas.restoreState()
 
     return draw
@@ -122,7 +119,7 @@ def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping
 def _title(report: Report, document: Json) -> list[Flowable]:
     given = document["administrations"][0]
     cells = [[_paragraph(name, "small"), _paragraph(value, "bold")] for name, value in header_rows(report, document)]
-    facts = Table([sum(cells[row : row + 2], []) for row in range(0, len(cells), 2)], colWidths=[25 * mm, 65 * mm] * 2)
+    facts = Table([[*cells[row], *cells[row + 1]] for row in range(0, len(cells), 2)], colWidths=[WIDTH * 0.13, WIDTH * 0.37] * 2)
     facts.setStyle(
         TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0), ("TOPPADDING", (0, 0), (-1, -1), 1)])
     )
@@ -194,7 +191,7 @@ def _table(columns: Columns, rows: Sequence[Sequence[str]], widths_mm: Sequence[
     def cells(row: Sequence[str]) -> list[Paragraph]:
         return [_paragraph(cell, "cell-left" if column in left else "cell") for column, cell in enumerate(row)]
 
-    titles = [_paragraph(unit, "head-left" if n in left else "head", lead=name) for n, (name, unit) in enumerate(columns)]
+    titles = [_paragraph(f"{name}\n{unit}", "head-left" if n in left else "head") for n, (name, unit) in enumerate(columns)]
     share = WIDTH / sum(widths_mm)
     table = Table([titles, *(cells(row) for row in rows)], colWidths=[width * share for width in widths_mm], repeatRows=1)
     table.setStyle(
@@ -228,7 +225,7 @@ def _heading(text: str) -> Paragraph:
 def _paragraph(text: str, style: str, *, lead: str = "") -> Paragraph:
     # text may hold any character, also those of mark-up; only the bold lead is mark-up of ours
     start = f'<font name="body-bold">{escape(lead)}</font> ' if lead else ""
-    return Paragraph(start + escape(text), _styles()[style])
+    return Paragraph(start + escape(text).replace("\n", "<br/>"), _styles()[style])
 
 
 @cache
@@ -245,8 +242,8 @@ def _styles() -> dict[str, ParagraphStyle]:
         "tiny": style("tiny", 5.8, textColor=SOFT),
         "cell": style("cell", 6.6, alignment=2),
         "cell-left": style("cell-left", 6.6),
-        "head": style("head", 6.4, alignment=2, textColor=SOFT),
-        "head-left": style("head-left", 6.4, textColor=SOFT),
+        "head": style("head", 6.4, alignment=2),
+        "head-left": style("head-left", 6.4),
     }
 
 

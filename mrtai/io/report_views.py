@@ -61,9 +61,9 @@ class Views:
 
 
 def views(report: Report) -> Views:
-    """Return the report's maps in patient order, cropped to the body with a small margin."""
+    """Return the report's maps in patient order, cropped to body and contours with a small margin."""
     grid = report.dose.grid
-    box = _bounding_box(np.asarray(report.aligned.body) > 0, grid.shape)
+    box = _bounding_box((np.asarray(report.aligned.body) > 0) | (report.labels.voxels > 0), grid.shape)
     part = cropped(grid, box)
     point = report.aligned.cycle.time_points[report.aligned.reference]
     fine = max(1, round(float(part.spacing_mm.min()) / ANATOMY_STEP_MM))

@@ -7,7 +7,7 @@ arithmetic, so the same case gives the same bytes. No time of the run stands her
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -136,10 +136,8 @@ def _activity_in_view_bq(point: TimePoint) -> float:
 
 
 def _region(region: RegionDose, report: Report) -> Json:
-    cycle = report.aligned.cycle
-    fit, common_sd = region.fit, _common_relative_sd(cycle.time_points)
+    cycle, fit = report.aligned.cycle, region.fit
     tia_bq_s = fit.tia_bq_s if fit else None
-    tia_sd_bq_s = _with_common(fit.tia_sd_bq_s, fit.tia_bq_s, common_sd) if fit else None
     return {
         "name": region.name,
         "kind": region.kind,
@@ -152,10 +150,10 @@ def _region(region: RegionDose, report: Report) -> Json:
         "mass_g": None if region.mass_kg is None else _rounded(region.mass_kg * GRAM_PER_KG),
         "recovery": None,
         "source_name": region.source_name,
-        "time_activity": _time_activity(fit, common_sd),
+        "time_activity": _time_activity(fit, region.common_relative_sd),
         "kinetics": _kinetics(fit),
         "tia_mbq_h": _scaled(tia_bq_s, BQ_S_PER_MBQ_H),
-        "tia_sd_mbq_h": _scaled(tia_sd_bq_s, BQ_S_PER_MBQ_H),
+        "tia_sd_mbq_h": _scaled(fit.tia_sd_bq_s if fit else None, BQ_S_PER_MBQ_H),
         "tiac_h": _scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
         "absorbed_dose_gy": _absorbed_dose(region.dose, cycle.administration.nuclide),
         "radiobiology": _radiobiology(region.biological),
@@ -164,19 +162,10 @@ def _region(region: RegionDose, report: Report) -> Json:
     }
 
 
-def _common_relative_sd(points: Sequence[TimePoint]) -> float:
-    # one camera's sensitivity is common to its scans; where scans name several, the largest is a safe bound
-    return max((point.calibration_sd for point in points if point.calibration_sd is not None), default=0.0)
-
-
-def _with_common(sd: float | None, value: float, relative_sd: float) -> float | None:
-    return None if sd is None else math.hypot(sd, value * relative_sd)
-
-
-def _time_activity(fit: Fit | None, common_sd: float) -> Json:
+def _time_activity(fit: Fit | None, common_relative_sd: float) -> Json:
     if fit is None:
         return {"time_h": [], "activity_mbq": [], "activity_sd_mbq": []}
-    total_sd_bq = np.hypot(fit.curve.activity_sd_bq, fit.curve.activity_bq * common_sd)
+    total_sd_bq = np.hypot(fit.curve.activity_sd_bq, fit.curve.activity_bq * common_relative_sd)
     return {
         "time_h": _column(fit.curve.t_h),
         "activity_mbq": _column(fit.curve.activity_bq, BQ_PER_MBQ),

@@ -22,7 +22,7 @@ from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
-from mrtai.values.regions import code_of, kind_of, unions
+from mrtai.values.regions import is_lesion, unions
 from mrtai.values.report import Aligned, BiologicalDose, BudgetTerm, DoseStatistics, RegionDose
 
 BODY = "body"
@@ -68,20 +68,19 @@ class Maps:
 
 
 def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacModel) -> tuple[RegionDose, ...]:
-    """Return organs, lesions and other regions in label order, then unions, remainder and body.
+    """Return single regions in label order, the remainder, unions and the body; codes are given by who knows a vocabulary.
 
     Where the name of a union is also that of a contour (``liver``), the union takes the name and the contour alone is
     reported as ``liver_without_lesions``.
     """
     names = [name for name in maps.contours.names.values() if maps.contours.mask(name).any()]
-    in_liver = [n for n in names if kind_of(n) == "lesion" and "liver" in names and lies_in(maps.contours, n, "liver")]
+    in_liver = [n for n in names if is_lesion(n) and "liver" in names and lies_in(maps.contours, n, "liver")]
     groups = unions(names, in_liver)
     groups[BODY] = (*names, REMAINDER)
     singles = [name for name in names if name not in groups]
     rows = [_row(maps, name, (name,), protocol, nuclide, model) for name in (*singles, REMAINDER)]
     rows += [_row(maps, union, members, protocol, nuclide, model) for union, members in groups.items()]
-    order = ("organ", "other", "lesion", "union", "remainder", "body")
-    return tuple(sorted(rows, key=lambda row: order.index(row.kind)))
+    return tuple(rows)
 
 
 def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel) -> RegionDose:
@@ -99,7 +98,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         name=name,
         kind=_kind(name, single),
         members=() if single else members,
-        code=code_of(name),
+        code=None,
         source_name=_source_name(maps.contours, name) if single else None,
         found_in_scans=tuple(sorted(set.intersection(*(set(maps.fits.seen_in[member]) for member in members)))),
         volume_ml=volume_ml or None,
@@ -116,7 +115,9 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
 def _kind(name: str, single: bool) -> str:
     if name in (BODY, REMAINDER):
         return name
-    return kind_of(name) if single else "union"
+    if not single:
+        return "union"
+    return "lesion" if is_lesion(name) else "organ"
 
 
 def _source_name(contours: Labels, name: str) -> str | None:

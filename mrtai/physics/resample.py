@@ -33,15 +33,15 @@ def resampled(image: Image, grid: Grid, *, order: int = 3, outside: float = 0.0)
     """Return the image's values at the voxel centres of ``grid`` by spline interpolation of ``order``.
 
     Cubic splines (the default) keep a scanner's point spread; linear interpolation would widen it by up to a quarter of a
-    voxel squared and lower the activity found in a kidney by some 2 %. A spline may undershoot beside an edge, so results
-    are clipped to the range of the input. Voxels outside the image get ``outside``.
+    voxel squared and lower the activity found in a kidney by some 2 %. A spline may undershoot beside an edge, so nothing
+    falls below the least value of the input. Voxels outside the image get ``outside``.
     """
     if image.grid.same_as(grid):
         return image
     matrix, offset = index_map(image.grid, grid)
     source = image.voxels.astype(np.float32, copy=False)
     voxels = ndimage.affine_transform(source, matrix, offset, output_shape=grid.shape, order=order, mode="grid-constant", cval=outside)
-    np.clip(voxels, min(source.min(), outside), max(source.max(), outside), out=voxels)
+    np.maximum(voxels, min(float(source.min()), outside), out=voxels)
     return Image(voxels, image.quantity, grid)
 
 

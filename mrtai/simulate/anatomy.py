@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.simulate.solids import Solid, Waves, turned
+from mrtai.simulate.solids import Reals, Solid, Waves, turned
 from mrtai.units import MM3_PER_ML
 from mrtai.values.grid import Array
 
@@ -91,7 +91,7 @@ class Anatomy:
         """CT number of each tissue, shape ``(tissues,)``."""
         return np.array([tissue.hounsfield for tissue in self.tissues])
 
-    def tissue_at(self, points_mm: Array) -> NDArray[np.uint8]:
+    def tissue_at(self, points_mm: Reals) -> NDArray[np.uint8]:
         """Return the tissue index at points, shape ``(points, 3)`` LPS."""
         found = np.zeros(len(points_mm), dtype=np.uint8)
         x, y, z = np.ascontiguousarray(points_mm.T)
@@ -148,8 +148,8 @@ def _spine(rng: np.random.Generator, size: float) -> list[Solid]:
     for z in np.arange(-5, 6) * VERTEBRA_PITCH_MM:
         middle = np.array([0.0, back_mm + bend_mm * np.sin(z / 70.0 + phase), z])
         bone = Solid(_INDEX["bone"], middle, half, np.eye(3), (2.0, 8.0))
-        arch = replace(bone, centre_mm=middle + (0, half[1] + 6, 0), half_mm=np.array([9.0, 12.0, 10.0]), roundness=(2.0, 2.0))
-        disc = Solid(_INDEX["disc"], middle + (0, 0, VERTEBRA_PITCH_MM / 2), half * (0.95, 0.95, 0.45), np.eye(3), (2.0, 8.0))
+        arch = replace(bone, centre_mm=middle + np.array([0, half[1] + 6, 0]), half_mm=np.array([9.0, 12.0, 10.0]), roundness=(2.0, 2.0))
+        disc = Solid(_INDEX["disc"], middle + np.array([0, 0, VERTEBRA_PITCH_MM / 2]), half * (0.95, 0.95, 0.45), np.eye(3), (2.0, 8.0))
         solids += [disc, arch, bone, replace(bone.grown(-HULL_MM), tissue=_INDEX["marrow"])]
     return solids
 
@@ -178,7 +178,7 @@ def _lesion_candidate(anatomy: Anatomy, rng: np.random.Generator, site: str, *, 
     bones = [solid for solid in anatomy.solids if solid.tissue == _INDEX["bone"] and solid.roundness[1] > 2]
     liver = next(solid for solid in anatomy.solids if solid.tissue == _INDEX["liver"])
     waves, axes, shape = Waves.drawn(rng, 0.02), turned(rng, 40), rng.lognormal(0, 0.12, 3)
-    volume_ml = max(5.0, shrink * float(np.exp(rng.uniform(np.log(8.0), np.log(40.0)))))
+    volume_ml = max(8.0, shrink * float(np.exp(rng.uniform(np.log(12.0), np.log(40.0)))))
     if site == "bone":
         bone = bones[int(rng.integers(1, len(bones) - 1))]
         waves, axes, shape, volume_ml = Waves.drawn(rng, 0.01), np.eye(3), bone.half_mm - (3, 2, 1), rng.uniform(5.0, 7.0)

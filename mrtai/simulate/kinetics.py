@@ -7,7 +7,7 @@ import numpy as np
 from mrtai.units import HOURS_PER_DAY, LN2, SECONDS_PER_HOUR
 from mrtai.values.grid import Array
 from mrtai.values.nuclide import Nuclide
-from mrtai.values.virtual import AgentPriors, RegionPrior, TrueCurve
+from mrtai.values.virtual import AgentPriors, LesionPrior, TrueCurve
 
 UPTAKE_HALF_TIME_H = (0.5, 1.5)
 LARGEST_SHARE_IN_BODY = 0.95
@@ -78,10 +78,11 @@ def drawn_curves(
         prior = priors.lesions if region.startswith("lesion_") else priors.regions.get(region)
         if prior is None:
             continue
-        if isinstance(prior, RegionPrior):
-            share[region] = liver_per_ml * volume if region == "liver" else prior.share_at_24h * prior.share_gsd**share_z
+        if isinstance(prior, LesionPrior):
+            ratio = np.clip(prior.liver_ratio * prior.liver_ratio_gsd**share_z, *prior.liver_ratio_bounds)
+            share[region] = liver_per_ml * volume * float(ratio)
         else:
-            share[region] = liver_per_ml * volume * float(np.clip(prior.liver_ratio * prior.liver_ratio_gsd**share_z, *prior.liver_ratio_bounds))
+            share[region] = liver_per_ml * volume if region == "liver" else prior.share_at_24h * prior.share_gsd**share_z
         biological_rate[region] = LN2 / (prior.biological_half_life_h * prior.half_life_gsd**half_life_z)
         low, high = UPTAKE_HALF_TIME_H
         has_uptake = kinetics == POPULATION and priors.uptake and region != "remainder"

@@ -102,7 +102,7 @@ def virtual_patient(*, nuclide: Nuclide, kernel: PointKernel, settings: Settings
     )
     scene, tia = _scene(anatomy, curves, settings.scanner, rng)
     scans = []
-    for index, t_h in enumerate(settings.times_h):
+    for index in range(len(settings.times_h)):
         tell(f"scan {index + 1}", 0.2 + 0.4 * index / len(settings.times_h))
         scans.append(_scan(scene, curves, settings, index, rng))
     tell("true doses", 0.6)
@@ -131,9 +131,7 @@ def _generators(seed: int) -> dict[str, np.random.Generator]:
     return {purpose: np.random.Generator(np.random.PCG64(child)) for purpose, child in zip(_PURPOSES, children, strict=True)}
 
 
-def _scene(
-    anatomy: Anatomy, curves: tuple[TrueCurve, ...], which: str, rng: Mapping[str, np.random.Generator]
-) -> tuple[_Scene, Image]:
+def _scene(anatomy: Anatomy, curves: tuple[TrueCurve, ...], which: str, rng: Mapping[str, np.random.Generator]) -> tuple[_Scene, Image]:
     """Return what all scans share, and the time-integrated activity map on the CT grid."""
     ct_voxels = voxelised(anatomy, scanner.CT_GRID)
     labels, body = scanner.true_labels(anatomy, ct_voxels)

@@ -57,7 +57,7 @@ class Camera:
 
 def true_labels(anatomy: Anatomy, ct: Voxelised) -> tuple[Labels, Labels]:
     """Return the regions on the CT grid, and the body (one region) there, by largest share of each voxel."""
-    names = {number: name for number, name in enumerate(anatomy.regions, start=1)}
+    names = dict(enumerate(anatomy.regions, start=1))
     regions = Labels(ct.largest(np.maximum(anatomy.region_of_tissue, 0)), names, ct.grid, origin=ORIGIN)
     body = Labels(ct.largest(anatomy.region_of_tissue != OUTSIDE), {1: "body"}, ct.grid, origin=ORIGIN)
     return regions, body
@@ -135,5 +135,5 @@ def drawn_shift(rng: np.random.Generator) -> Array:
 
 def grid_in_patient(grid: Grid, shift: Array) -> Grid:
     """Return where a scanner's voxels lie in the unshifted patient."""
-    return grid.moved(np.linalg.inv(shift))
-
+    back: Array = np.asarray(np.linalg.inv(shift), dtype=np.float64)
+    return grid.moved(back)

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from mrtai.values.grid import Array
 
+Reals = NDArray[np.floating]
+"""Coordinates in single or double precision."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waves:
@@ -56,21 +59,22 @@ class Solid:
         reach: Array = np.abs(self.axes) @ half
         return reach
 
-    def local(self, points_mm: Array) -> Array:
+    def local(self, points_mm: Reals) -> Reals:
         """Return positions, shape ``(points, 3)`` LPS, in the solid's own coordinates u, v, w."""
-        u: Array = ((points_mm - self.centre_mm) @ self.axes) / self.half_mm
+        u: Reals = ((points_mm - self.centre_mm) @ self.axes) / self.half_mm
         return u
 
-    def excess(self, u: Array, v: Array, w: Array) -> Array:
+    def excess(self, u: Reals, v: Reals, w: Reals) -> Reals:
         """Return how far points in own coordinates (arrays that broadcast) lie outside: negative inside, 0 on the surface."""
         n, m = self.roundness
         disc = _power(u, n) + _power(v, n)
         sum_of_powers = (disc if m == n else disc ** (m / n)) + _power(w, m)
         distance = np.sqrt(sum_of_powers) if m == 2 else sum_of_powers ** (1 / m)
-        for amplitude, vector, phase in zip(self.waves.amplitude.tolist(), self.waves.vector.tolist(), self.waves.phase.tolist(), strict=True):
-            a, b, c = vector
+        # plain numbers keep single precision single
+        rows = np.column_stack([self.waves.amplitude, self.waves.vector, self.waves.phase]).tolist()
+        for amplitude, a, b, c, phase in rows:
             distance -= amplitude * np.sin((a * u + (b * v + phase)) + c * w)
-        excess: Array = distance - 1
+        excess: Reals = distance - 1
         return excess
 
     def steepest_per_mm(self) -> float:
@@ -79,7 +83,7 @@ class Solid:
         waves = float((np.abs(self.waves.amplitude) * np.linalg.norm(self.waves.vector, axis=1)).sum())
         return (float(np.sqrt(2.0)) + waves) / float(self.half_mm.min())
 
-    def holds(self, u: Array, v: Array, w: Array) -> NDArray[np.bool_]:
+    def holds(self, u: Reals, v: Reals, w: Reals) -> NDArray[np.bool_]:
         """Return True where points in own coordinates (arrays that broadcast) lie inside."""
         inside: NDArray[np.bool_] = self.excess(u, v, w) < 0
         return inside
@@ -104,11 +108,11 @@ def rotation(angles_rad: Array) -> Array:
     return matrix
 
 
-def _power(values: Array, exponent: float) -> Array:
+def _power(values: Reals, exponent: float) -> Reals:
     # squares are ten times cheaper than general powers, and most solids are ellipsoids
     if exponent == 2.0:
         return values * values
     if exponent == 4.0:
         return (values * values) ** 2
-    power: Array = np.abs(values) ** exponent
+    power: Reals = np.abs(values) ** exponent
     return power

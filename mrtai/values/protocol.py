@@ -27,6 +27,7 @@ class Protocol:
         dose_limits_gy: absorbed dose per cycle above which a region is flagged.
         plausible_gy_per_gbq: plausible dose per administered activity by region, as ``(low, high)``.
         population_half_life_h: typical effective half-life by region kind or name.
+        typical_administered_bq: what virtual patients are given.
         known_half_life_h: effective half-lives taken as known by region name, ``default`` for all others.
     """
 
@@ -42,4 +43,5 @@ class Protocol:
     dose_limits_gy: Mapping[str, float] = field(default_factory=dict)
     plausible_gy_per_gbq: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     population_half_life_h: Mapping[str, float] = field(default_factory=dict)
+    typical_administered_bq: float = 7.4e9
     known_half_life_h: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,345 @@
+"""The ``mrtai`` command. Exit status: 0 done, 2 refused or held (one line says why), 1 a fault of ours."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mrtai import __version__
+from mrtai.engines import DOSE_ENGINES, METHODS
+from mrtai.values.refusal import DosimetryError
+
+if TYPE_CHECKING:
+    from mrtai.cycle import Step
+
+Result = TypeVar("Result")
+
+DONE: Final = 0
+FAULT: Final = 1
+REFUSED: Final = 2
+
+EPILOGUE: Final = """examples:
+  mrtai simulate --out study --seed 1
+  mrtai run study --protocol lu177-dotatate --labels study/truth/labels.nii.gz --out case
+  mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
+
+Research use only. Not a medical device. Decision support under a qualified person.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        done: dict[str, Any] = options.command(options)
+    except DosimetryError as refusal:
+        _refused(refusal, as_json=options.json)
+        return REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing half-written was left\n")
+        return FAULT
+    except Exception as fault:
+        logging.getLogger(__name__).debug("fault", exc_info=True)
+        sys.stderr.write(f"fault of mrtai: {type(fault).__name__}: {' '.join(str(fault).split())}\n")
+        if options.traceback:
+            raise
+        return FAULT
+    sys.stdout.write(json.dumps(done) + "\n" if options.json else f"{done['text']}\n")
+    return DONE
+
+
+def _refused(refusal: DosimetryError, *, as_json: bool) -> None:
+    if as_json:
+        keys = ("code", "where", "what", "found", "remedy")
+        sys.stderr.write(json.dumps({"error": str(refusal)} | {key: getattr(refusal, key) for key in keys}) + "\n")
+    else:
+        sys.stderr.write(f"{refusal}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mrtai",
+        description="From the scans of a patient treated with a radiopharmaceutical to absorbed doses.",
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_run, _add_simulate, _add_align, _add_fit, _add_dose, _add_measure):
+        command = add(commands)
+        command.add_argument("--json", action="store_true", help="print the outcome, or the reason of a refusal, as one JSON object")
+        command.add_argument("--traceback", action="store_true", help="show where a fault of ours happened")
+    return parser
+
+
+def _add_run(commands: Any) -> argparse.ArgumentParser:
+    run: argparse.ArgumentParser = commands.add_parser(
+        "run", help="from a study folder to a CASE folder", description="Work up one cycle of one patient to a draft: doses, maps, report."
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("study", type=Path, metavar="STUDY", help="folder of DICOM files in any nesting, or of NIfTI files with a study.toml")
+    run.add_argument(
+        "--protocol", required=True, metavar="P", help="lu177-dotatate, lu177-psma, i131, y90-sirt, or the path of a TOML file"
+    )
+    run.add_argument("--out", required=True, type=Path, metavar="CASE", help="folder to write; an unsigned case of ours is replaced")
+    run.add_argument(
+        "--labels", type=Path, metavar="FILE", help="contours: label map with a JSON of names beside it; else the study's SEG or RTSTRUCT"
+    )
+    run.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
+    run.add_argument("--cycle", metavar="N|DATE", help="which cycle, where the folder holds several")
+    run.add_argument("--study", dest="study_toml", type=Path, metavar="study.toml", help="overrides of headers, instead of the study's own")
+    run.add_argument(
+        "--calibration",
+        dest="calibrations",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="C.toml",
+        help="camera calibration; repeatable",
+    )
+    run.add_argument("--kinetics", choices=METHODS, metavar="M", help=f"instead of the protocol's: {', '.join(METHODS)}")
+    run.add_argument("--engine", choices=DOSE_ENGINES, metavar="E", help=f"instead of the protocol's: {', '.join(DOSE_ENGINES)}")
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the convolution runs (default cpu)")
+    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of the convolution (default 1)")
+    run.add_argument("--seed", type=int, default=7, metavar="N", help="seed of the registration's sampling (default 7)")
+    return run
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.cycle import CaseRequest, run_case
+
+    wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name != "calibrations"}
+    case = run_case(CaseRequest(**wanted, calibrations=tuple(options.calibrations)), _watched("working up the cycle"))
+    return {"case": str(case), "report": str(case / "report.html"), "text": f"draft written: {case / 'report.html'}"}
+
+
+def _watched(title: str) -> "Step":
+    """Return a step that shows each room on a terminal's progress bar, and nothing in a pipe."""
+    from rich.console import Console
+    from rich.status import Status
+
+    console = Console(stderr=True)
+
+    def step(room: Callable[..., Result], *args: Any) -> Result:
+        if not console.is_terminal:
+            return room(*args)
+        with Status(f"{title}: {room.__name__} …", console=console):
+            result = room(*args)
+        console.print(f"[green]✓[/green] {room.__name__}")
+        return result
+
+    return step
+
+
+def _add_simulate(commands: Any) -> argparse.ArgumentParser:
+    simulate: argparse.ArgumentParser = commands.add_parser(
+        "simulate", help="a virtual patient whose truth is known", description="Write a virtual patient's scans, with truth/ beside them."
+    )
+    simulate.set_defaults(command=_simulate)
+    simulate.add_argument("--out", required=True, type=Path, metavar="STUDY", help="new folder to write")
+    simulate.add_argument("--patient", default="Virtual^Patient", metavar="NAME", help="name in the DICOM headers")
+    simulate.add_argument("--protocol", default="lu177-dotatate", metavar="P", help="nuclide and agent (default lu177-dotatate)")
+    simulate.add_argument("--times-h", type=_times, default=(24.0, 96.0, 168.0), metavar="T,T,…", help="scans, hours after administration")
+    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="one seed, one patient (default 1)")
+    simulate.add_argument(
+        "--scanner",
+        choices=("exact", "ideal", "clinical"),
+        default="clinical",
+        help="exact: SPECT on the CT grid; ideal: 4.8 mm, no blur, no noise; clinical: blur, scatter, noise, movement (default)",
+    )
+    simulate.add_argument("--format", choices=("dicom", "nifti"), default="dicom", help="(default dicom)")
+    simulate.add_argument(
+        "--kinetics", choices=("mono", "population"), default="population", help="one exponential, or with uptake (default)"
+    )
+    return simulate
+
+
+def _simulate(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.io.priors import agent_priors
+    from mrtai.io.protocols import load_protocol
+    from mrtai.io.simulated_study import write_study
+    from mrtai.io.tables import nuclide, point_kernel
+    from mrtai.simulate.patient import Settings, virtual_patient
+
+    protocol = load_protocol(options.protocol)
+    settings = Settings(
+        priors=agent_priors(protocol.agent),
+        administered_bq=protocol.typical_administered_bq,
+        times_h=options.times_h,
+        seed=options.seed,
+        scanner=options.scanner,
+        kinetics=options.kinetics,
+        name=options.patient,
+    )
+    patient = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
+    write_study(patient, options.out, as_format=options.format)
+    return {"study": str(options.out), "text": f"virtual patient written: {options.out}"}
+
+
+def _add_align(commands: Any) -> argparse.ArgumentParser:
+    align: argparse.ArgumentParser = commands.add_parser(
+        "align",
+        help="carry a later scan onto the first",
+        description="Register CT to CT rigidly and carry the SPECT with one interpolation.",
+    )
+    align.set_defaults(command=_align)
+    align.add_argument("--fixed", required=True, type=Path, metavar="CT", help="NIfTI, HU: the CT to move onto")
+    align.add_argument("--moving", required=True, type=Path, metavar="CT", help="NIfTI, HU: the CT of the scan to carry")
+    align.add_argument("--image", required=True, type=Path, metavar="SPECT", help="NIfTI, Bq/mL: what is carried with it")
+    align.add_argument(
+        "--out", required=True, type=Path, metavar="ALIGNED.nii.gz", help="the SPECT on its own lattice in the fixed CT's space"
+    )
+    align.add_argument("--transform", type=Path, metavar="T.tfm", help="also write the transform (ITK, fixed to moving)")
+    align.add_argument("--seed", type=int, default=7, metavar="N")
+    return align
+
+
+def _align(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.engines.align import RigidAligner, write_transform
+    from mrtai.io.nifti import read_image, write_image
+    from mrtai.physics.resample import resampled
+    from mrtai.values.image import Quantity
+
+    fixed, moving = (read_image(path, Quantity.HOUNSFIELD) for path in (options.fixed, options.moving))
+    spect = read_image(options.image, Quantity.ACTIVITY_CONCENTRATION)
+    alignment = RigidAligner(seed=options.seed)(fixed, moving)
+    carried = spect.on(spect.grid.moved(alignment.transform)) if alignment.moved else spect
+    write_image(options.out, resampled(carried, spect.grid))
+    if options.transform is not None:
+        write_transform(alignment, options.transform)
+    words = "moved" if alignment.moved else "left where it was: moving it did not help"
+    residual = f"residual {alignment.residual_mm:.1f} mm, " if alignment.residual_mm is not None else ""
+    return {
+        "image": str(options.out),
+        "moved": alignment.moved,
+        "residual_mm": alignment.residual_mm,
+        "similarity": [alignment.similarity_before, alignment.similarity_after],
+        "overlap": [alignment.overlap_before, alignment.overlap_after],
+        "flags": [flag.code for flag in alignment.flags],
+        "text": f"{words} ({residual}body overlap {alignment.overlap_after:.3f}): {options.out}",
+    }
+
+
+def _add_fit(commands: Any) -> argparse.ArgumentParser:
+    fit: argparse.ArgumentParser = commands.add_parser(
+        "fit",
+        help="time–activity curves from a table",
+        description="Fit the curves of a TACS.csv (region,time_h,activity_mbq,activity_sd_mbq).",
+    )
+    fit.set_defaults(command=_fit)
+    fit.add_argument("tacs", type=Path, metavar="TACS.csv")
+    fit.add_argument("--nuclide", required=True, metavar="Lu-177", help="as in ICRP 107")
+    fit.add_argument("--method", choices=METHODS, default="auto", metavar="M", help=f"{', '.join(METHODS)} (default auto)")
+    fit.add_argument("--out", required=True, type=Path, metavar="FITS.json")
+    fit.add_argument("--protocol", metavar="P", help="half-lives for single-scan windows")
+    fit.add_argument("--administered-mbq", type=float, metavar="X", help="for time-integrated activity coefficients")
+    fit.add_argument(
+        "--half-life-h",
+        action="append",
+        default=[],
+        type=_region_half_life,
+        metavar="REGION=T",
+        help="known effective half-life; repeatable",
+    )
+    return fit
+
+
+def _fit(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.engines.curve_fit import CurveFit
+    from mrtai.io.fits import read_curves, write_fits
+    from mrtai.io.protocols import load_protocol
+    from mrtai.io.tables import nuclide
+
+    decay = nuclide(options.nuclide)
+    typical = load_protocol(options.protocol).population_half_life_h if options.protocol else {}
+    model = CurveFit(options.method, decay.half_life_h, typical, dict(options.half_life_h))
+    fits = [model(curve) for curve in read_curves(options.tacs)]
+    write_fits(fits, options.out, nuclide=decay.name, administered_mbq=options.administered_mbq)
+    return {"fits": str(options.out), "text": f"{len(fits)} regions fitted: {options.out}"}
+
+
+def _add_dose(commands: Any) -> argparse.ArgumentParser:
+    dose: argparse.ArgumentParser = commands.add_parser(
+        "dose", help="dose map of a TIA map", description="Absorbed dose [Gy] of a map of time-integrated activity [Bq s/mL]."
+    )
+    dose.set_defaults(command=_dose)
+    dose.add_argument("--tia", required=True, type=Path, metavar="TIA.nii.gz", help="Bq s/mL")
+    matter = dose.add_mutually_exclusive_group(required=True)
+    matter.add_argument("--ct", type=Path, metavar="CT", help="HU, on any grid")
+    matter.add_argument("--density", type=Path, metavar="RHO.nii.gz", help="g/mL, on the TIA's grid")
+    dose.add_argument("--nuclide", required=True, metavar="Lu-177", help="as in ICRP 107")
+    dose.add_argument("--engine", required=True, choices=DOSE_ENGINES, metavar="E", help=", ".join(DOSE_ENGINES))
+    dose.add_argument("--out", required=True, type=Path, metavar="DOSE.nii.gz")
+    dose.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    dose.add_argument("--threads", type=_positive, default=1, metavar="N")
+    return dose
+
+
+def _dose(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.engines import dose_engine
+    from mrtai.io.nifti import read_image, write_image
+    from mrtai.io.tables import nuclide, point_kernel
+    from mrtai.physics.resample import averaged
+    from mrtai.physics.tissue import density
+    from mrtai.values.image import Quantity
+
+    tia = read_image(options.tia, Quantity.TIME_INTEGRATED_ACTIVITY)
+    if options.ct is not None:
+        matter = averaged(density(read_image(options.ct, Quantity.HOUNSFIELD)), tia.grid)
+    else:
+        matter = read_image(options.density, Quantity.DENSITY)
+    engine = dose_engine(options.engine, nuclide(options.nuclide), point_kernel, device=options.device, threads=options.threads)
+    dose = engine(tia, matter)
+    write_image(options.out, dose.total)
+    return {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
+
+
+def _add_measure(commands: Any) -> argparse.ArgumentParser:
+    measure: argparse.ArgumentParser = commands.add_parser(
+        "measure", help="dose statistics of regions", description="Mean, spread, D_x and DVH of a dose map in every region of a label map."
+    )
+    measure.set_defaults(command=_measure)
+    measure.add_argument("--dose", required=True, type=Path, metavar="DOSE.nii.gz", help="Gy")
+    measure.add_argument("--labels", required=True, type=Path, metavar="LABELS.nii.gz", help="with a JSON of names beside it, on any grid")
+    measure.add_argument("--out", required=True, type=Path, metavar="STATS.json")
+    return measure
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.io.fits import write_stats
+    from mrtai.io.nifti import read_image, read_labels
+    from mrtai.values.image import Quantity
+
+    dose = read_image(options.dose, Quantity.ABSORBED_DOSE)
+    count = write_stats(dose, read_labels(options.labels), options.out)
+    return {"stats": str(options.out), "text": f"{count} regions measured: {options.out}"}
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("a number above 0 is needed")
+    return value
+
+
+def _times(text: str) -> tuple[float, ...]:
+    times = tuple(float(part) for part in text.split(","))
+    if not times or any(b <= a for a, b in zip((0.0, *times), times, strict=False)):
+        raise argparse.ArgumentTypeError("increasing positive hours are needed, for example 24,96,168")
+    return times
+
+
+def _region_half_life(text: str) -> tuple[str, float]:
+    region, _, hours = text.partition("=")
+    try:
+        return region, float(hours)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("REGION=HOURS is needed, for example kidney_left=48") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The door in: a folder becomes a cycle, or one line says why not."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mrtai.io.calibrations import read_calibration
+from mrtai.io.dicom_study import Choice, read_dicom_study
+from mrtai.io.dicom_tree import files_below, read_tree
+from mrtai.io.nifti_study import is_nifti_study, read_nifti_study
+from mrtai.io.study_toml import StatedStudy, read_study_toml
+from mrtai.values.protocol import Protocol
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.study import Cycle, InputFile
+
+
+def read_study(
+    folder: Path,
+    *,
+    protocol: Protocol,
+    patient: str | None = None,
+    cycle: str | None = None,
+    study_toml: Path | None = None,
+    calibrations: Sequence[Path] = (),
+    pseudonym_key: bytes,
+) -> Cycle:
+    """Return one patient's cycle: activity concentrations [Bq/mL] at the start of each scan, CTs, contours, and the administration.
+
+    Args:
+        folder: a tree of DICOM in any nesting, or a NIfTI study with ``study.toml`` at its root; a folder ``truth`` is ignored.
+        protocol: says which nuclide is expected.
+        patient: patient ID, needed where the folder holds several.
+        cycle: number from 1 or date of administration (YYYY-MM-DD), needed where the folder holds several.
+        study_toml: what a person states, instead of ``study.toml`` at the root.
+        calibrations: camera calibration files for scans in counts.
+        pseudonym_key: the secret the pseudonym is derived with.
+
+    Raises:
+        Held: the headers contradict themselves and a person must decide in ``study.toml``.
+        DosimetryError: the study cannot be read as it stands; the message never carries an identity.
+    """
+    if not folder.is_dir():
+        raise DosimetryError("no such folder", where="study", found="nothing there", remedy="check the path", code="NOT_FOUND")
+    toml = study_toml or next((path for path in [folder / "study.toml"] if path.is_file()), None)
+    stated = read_study_toml(toml) if toml else StatedStudy()
+    if is_nifti_study(stated):
+        links = list(files_below(folder))  # refuses links that lead outside
+        number = int(cycle) if cycle and cycle.isdigit() and links else 1
+        found = read_nifti_study(folder, stated, protocol=protocol, patient=patient, number=number, pseudonym_key=pseudonym_key)
+    else:
+        series = read_tree(folder)
+        if not series:
+            raise _nothing(folder)
+        tables = tuple(read_calibration(path) for path in calibrations)
+        found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key))
+    tables_read = [*([toml] if toml else []), *calibrations]
+    extra = tuple(InputFile(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in tables_read)
+    return replace(found, inputs=found.inputs + extra)
+
+
+def _nothing(folder: Path) -> DosimetryError:
+    count = sum(1 for path in files_below(folder) if path.name != "study.toml")
+    remedy = "give a folder with DICOM files, or NIfTI files named in a study.toml"
+    if count == 0:
+        return DosimetryError("the folder is empty", where="study", found="no files", remedy=remedy, code="EMPTY_FOLDER")
+    return DosimetryError("not DICOM", where="study", found=f"{count} files, none of them DICOM", remedy=remedy, code="NOT_DICOM")
