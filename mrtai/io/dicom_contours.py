@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr._snomed_dict import mapping as snomed_mapping
 
+from mrtai.io.dicom_pixels import require_honest_size
 from mrtai.io.dicom_tree import Instance
 from mrtai.io.nifti import grid_of_affine
 from mrtai.io.region_names import SourceRegion, region_kind, region_names
@@ -70,6 +71,7 @@ def read_seg(instance: Instance) -> Contours:
     Raises:
         DosimetryError: the object cannot be read as a regular volume, or two segments have one name.
     """
+    require_honest_size(instance)
     try:
         segmentation = highdicom.seg.segread(instance.path)
         volume = segmentation.get_volume()
@@ -78,7 +80,7 @@ def read_seg(instance: Instance) -> Contours:
             "the segmentation is not a regular volume",
             where=instance.name,
             found=type(fault).__name__,
-            remedy="export it again on the grid of its image, or pass --labels",
+            remedy="export it again on the grid of its image, or take it out of the study",
             code="SEG_UNREADABLE",
         ) from fault
     inside = np.asarray(volume.array) >= INSIDE  # (z, y, x, segment)
@@ -131,7 +133,7 @@ def _filled(polygons: Sequence[Array], grid: Grid, where: str) -> NDArray[np.boo
             "a contour does not lie in the slices of its image",
             where=where,
             found=f"corners up to {max(np.ptp(points[:, 2]) for points in corners):.1f} slices apart",
-            remedy="draw on the image's own slices, or pass --labels",
+            remedy="draw on the image's own slices, or take it out of the study",
             code="CONTOUR_NOT_ON_SLICES",
         )
     heights = np.array([points[:, 2].mean() for points in corners])

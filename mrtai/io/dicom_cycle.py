@@ -28,10 +28,14 @@ BETWEEN_CYCLES_S: Final = 3 * SECONDS_PER_DAY
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """One SPECT series with its start, what its header says of the administration, and what a person states about it."""
+    """One SPECT series with its start, what its header says of the administration, and what a person states about it.
+
+    ``acquired_at`` is the start by the header alone where it states one: it tells which series are of one acquisition.
+    """
 
     series: Series
     started_at: datetime
+    acquired_at: datetime
     from_series_time: bool
     stated: StatedAdministration
     person: StatedScan | None
@@ -67,10 +71,9 @@ def scans_of(spects: Sequence[Series], study: StatedStudy, nuclide: Nuclide) -> 
                 code="SCAN_TIME_MISSING",
             )
         stated = stated_administration(series, nuclide.name, nuclide.half_life_h * SECONDS_PER_HOUR, study)
-        scans.append(Scan(series, start, from_series_time, stated, person))
+        scans.append(Scan(series, start, header_start or start, from_series_time, stated, person))
     _require_all_used(scans, study)
-    # a naive and an aware time compare as wall times
-    return sorted(scans, key=lambda scan: (scan.started_at.replace(tzinfo=None), scan.series.uid))
+    return sorted(scans, key=lambda scan: (_wall(scan.started_at), scan.series.uid))
 
 
 def of_one_cycle(scans: Sequence[Scan], cycle: str | None) -> tuple[list[Scan], int]:
@@ -107,13 +110,13 @@ def of_one_cycle(scans: Sequence[Scan], cycle: str | None) -> tuple[list[Scan], 
 def one_per_visit(scans: Sequence[Scan]) -> list[Scan]:
     """Return one series for each acquisition: that named in ``study.toml``, else the one in Bq/mL, else the attenuation-corrected one."""
     visits: list[list[Scan]] = []
-    for scan in scans:
+    for scan in sorted(scans, key=lambda one: _wall(one.acquired_at)):
         last = visits[-1][0] if visits else None
-        if last is not None and seconds_between(last.started_at, scan.started_at) < max(SAME_START_S, series_seconds(last.series) or 0.0):
+        if last is not None and seconds_between(last.acquired_at, scan.acquired_at) < max(SAME_START_S, series_seconds(last.series) or 0.0):
             visits[-1].append(scan)
         else:
             visits.append([scan])
-    return [_preferred(visit) for visit in visits]
+    return sorted((_preferred(visit) for visit in visits), key=lambda one: _wall(one.started_at))
 
 
 def settled_administration(scans: Sequence[Scan], study: StatedStudy, protocol: Protocol) -> Settled:
@@ -191,6 +194,7 @@ def _cycles(scans: Sequence[Scan]) -> dict[datetime | None, list[Scan]]:
 
 
 def _wall(instant: datetime) -> datetime:
+    """Return the wall time: a naive and an aware time compare only so."""
     return instant.replace(tzinfo=None)
 
 

@@ -25,7 +25,7 @@ def stored_values(instance: Instance) -> NDArray[Any]:
         DosimetryError: a compression that cannot be decoded, a declared size beyond the data, or truncated pixel data.
     """
     _require_decodable(instance)
-    _require_honest_size(instance)
+    require_honest_size(instance)
     header = pydicom.dcmread(instance.path)
     _require_whole(header, instance)
     try:
@@ -68,7 +68,8 @@ def _require_decodable(instance: Instance) -> None:
         )
 
 
-def _require_honest_size(instance: Instance) -> None:
+def require_honest_size(instance: Instance) -> None:
+    """Refuse a header that declares more pixels than its file can hold, before memory is taken for them."""
     declared, held = declared_bytes(instance.header), instance.path.stat().st_size
     syntax = _syntax(instance.header)
     packed = syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian

@@ -10,7 +10,7 @@ from mrtai.io.dicom_administration import started_at
 from mrtai.io.dicom_contours import Contours, read_rtstruct, read_seg, referenced
 from mrtai.io.dicom_cycle import Scan, Settled, of_one_cycle, one_per_visit, scans_of, settled_administration
 from mrtai.io.dicom_decay import DecayReference, decay_reference, header_reference, series_seconds, start_factors
-from mrtai.io.dicom_spect import concentration, is_spect, negative_voxels, place_spect, scale_of
+from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
 from mrtai.io.dicom_tree import Instance, Series, of_one_patient
 from mrtai.io.dicom_volume import read_ct
 from mrtai.io.pseudonym import pseudonym
@@ -25,6 +25,10 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Cycle, InputFile, Override, TimePoint
 
 NOT_A_VOLUME: Final = frozenset({"LOCALIZER", "SCOUT", "MPR", "SECONDARY"})
+
+
+SAME_VISIT_S: Final = SECONDS_PER_DAY / 4
+"""CT and SPECT of one visit start within this time; the scans of a cycle are further apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +85,8 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
 
 
 def _visit(index: int, scan: Scan, own: Sequence[Series], settled: Settled, choice: Choice) -> _Visit:
-    series, administration = scan.series, settled.administration
-    t_h = hours_between(administration.at, scan.started_at)
-    if t_h <= 0:
-        raise DosimetryError(
-            "the scan starts before the administration",
-            where=series.where,
-            found=f"scan {scan.started_at.isoformat()}, administration {administration.at.isoformat()}",
-            remedy="correct the times, or state administered_at in study.toml",
-            code="SCAN_BEFORE_ADMINISTRATION",
-        )
-    # the camera corrected for decay with its own half-life, from the administration it knew of
-    half_life_s = scan.stated.half_life_s or nuclide(administration.nuclide).half_life_h * SECONDS_PER_HOUR
-    known_at = scan.stated.at or administration.at
-    reference = decay_reference(series, scan.person, administered_at=known_at, start=scan.started_at, half_life_s=half_life_s)
-    placement = place_spect(series)
-    scale = scale_of(
-        series,
-        voxel_ml=placement.grid.voxel_ml,
-        nuclide=administration.nuclide,
-        started_at=scan.started_at,
-        calibrations=choice.calibrations,
-    )
-    since_s = seconds_between(known_at, scan.started_at)
-    factors = start_factors(series, reference, since_administration_s=since_s, half_life_s=half_life_s)
-    spect = concentration(series, placement, factors * scale.concentration_per_value)
+    series, t_h = scan.series, _hours_after(settled, scan)
+    spect, scale, reference = _quantified(scan, settled, choice.calibrations)
     ct_series, ct_flags = _ct_of(scan, own)
     ct = read_ct(ct_series) if ct_series else None
     contours, objects = _contours_of(own, series, spect, ct_series, ct)
@@ -129,6 +110,40 @@ def _visit(index: int, scan: Scan, own: Sequence[Series], settled: Settled, choi
     return _Visit(point, read, _scan_overrides(index, scan), frozenset(one.uid for one in objects))
 
 
+def _hours_after(settled: Settled, scan: Scan) -> float:
+    at = settled.administration.at
+    t_h = hours_between(at, scan.started_at)
+    if t_h <= 0:
+        raise DosimetryError(
+            "the scan starts before the administration",
+            where=scan.series.where,
+            found=f"scan {scan.started_at.isoformat()}, administration {at.isoformat()}",
+            remedy="correct the times, or state administered_at in study.toml",
+            code="SCAN_BEFORE_ADMINISTRATION",
+        )
+    return t_h
+
+
+def _quantified(scan: Scan, settled: Settled, calibrations: Sequence[Calibration]) -> tuple[Image, Scale, DecayReference]:
+    """Return the map [Bq/mL] at the start of acquisition, where its scale comes from, and the instant it was stored for."""
+    series, administration = scan.series, settled.administration
+    # the camera corrected for decay with its own half-life, from the administration it knew of
+    half_life_s = scan.stated.half_life_s or nuclide(administration.nuclide).half_life_h * SECONDS_PER_HOUR
+    known_at = scan.stated.at or administration.at
+    reference = decay_reference(series, scan.person, administered_at=known_at, start=scan.started_at, half_life_s=half_life_s)
+    placement = place_spect(series)
+    scale = scale_of(
+        series,
+        voxel_ml=placement.grid.voxel_ml,
+        nuclide=administration.nuclide,
+        started_at=scan.started_at,
+        calibrations=calibrations,
+    )
+    since_s = seconds_between(known_at, scan.started_at)
+    factors = start_factors(series, reference, since_administration_s=since_s, half_life_s=half_life_s)
+    return concentration(series, placement, factors * scale.concentration_per_value), scale, reference
+
+
 def _ct_of(scan: Scan, own: Sequence[Series]) -> tuple[Series | None, tuple[Flag, ...]]:
     """Return the CT of the same frame of reference nearest in time, or the one that ``study.toml`` names."""
     named = scan.person.ct if scan.person else None
@@ -144,7 +159,7 @@ def _ct_of(scan: Scan, own: Sequence[Series]) -> tuple[Series | None, tuple[Flag
     place = str(scan.series.first.get("FrameOfReferenceUID", "") or "")
     here = [one for one in cts if named is not None or str(one.first.get("FrameOfReferenceUID", "") or "") == place]
     if not here or (not place and named is None):
-        return None, ()
+        return None, _left_out(own, place)
     # the series with most slices first, so that of two reconstructions of one scan the larger is taken
     chosen = min(here, key=lambda one: (round(_apart_s(scan, one)), -len(one.instances), one.uid))
     flags = []
@@ -155,6 +170,15 @@ def _ct_of(scan: Scan, own: Sequence[Series]) -> tuple[Series | None, tuple[Flag
         text = "The CT in the scan's frame of reference is of another day."
         flags.append(Flag("CT_OF_ANOTHER_DAY", Severity.REVIEW, text, "Check that CT and SPECT belong together."))
     return chosen, tuple(flags)
+
+
+def _left_out(own: Sequence[Series], place: str) -> tuple[Flag, ...]:
+    secondary = [one for one in own if one.modality == "CT" and place and one.first.get("FrameOfReferenceUID") == place]
+    kinds = {str(value).upper() for one in secondary for value in one.first.get("ImageType", None) or ()}
+    if "SECONDARY" not in kinds:
+        return ()
+    text = "The only CT of this scan is a secondary image (reformatted or derived) and was not used."
+    return (Flag("CT_NOT_PRIMARY", Severity.REVIEW, text, "Add the original CT, or name this one by series UID in study.toml."),)
 
 
 def _is_volume(ct: Series) -> bool:
@@ -177,7 +201,7 @@ def _contours_of(
     for instance in (one for series in own if series.modality in ("SEG", "RTSTRUCT") for one in series.instances):
         uids, places = referenced(instance)
         drawn_on = [(series, image) for series, image in targets if series.uid in uids]
-        here = drawn_on or (targets[-1:] if not uids & _image_uids(own) and place and place in places else [])
+        here = drawn_on or (targets[-1:] if place and place in places and _of_this_visit(uids, own, spect_series) else [])
         if not here:
             continue
         series, image = here[0]
@@ -191,14 +215,17 @@ def _contours_of(
             "several contour objects for one scan",
             where=spect_series.where,
             found=", ".join(instance.name for instance, _ in found),
-            remedy="keep the one that counts, or pass --labels",
+            remedy="keep the one that counts in the study",
             code="CONTOURS_AMBIGUOUS",
         )
     return (found[0][1], [found[0][0]]) if found else (None, [])
 
 
-def _image_uids(own: Sequence[Series]) -> frozenset[str]:
-    return frozenset(one.uid for one in own if one.modality in ("CT", "PT", "NM"))
+def _of_this_visit(uids: frozenset[str], own: Sequence[Series], spect: Series) -> bool:
+    """Say whether contours drawn on other series of the same frame of reference (a second reconstruction) belong to this scan."""
+    start, _ = started_at(spect)
+    drawn_on = [started_at(one)[0] for one in own if one.uid in uids]
+    return all(start is None or other is None or abs(seconds_between(start, other)) < SAME_VISIT_S for other in drawn_on)
 
 
 def _unattached(own: Sequence[Series], used: frozenset[str]) -> tuple[Flag, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -21,6 +22,19 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 IGNORED_FOLDERS: Final = frozenset({"truth"})
 DICOM_ENDINGS: Final = frozenset({".dcm", ".dicom", ".ima"})
 PREAMBLE_BYTES: Final = 128
+NUMBERS: Final = (
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SpacingBetweenSlices",
+    "SliceThickness",
+    "DecayFactor",
+    "ActualFrameDuration",
+    "NumberOfFrames",
+    "CountsAccumulated",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +151,17 @@ def _series_uid(instance: Instance) -> str:
     return uid
 
 
+def _require_numbers(header: Dataset, name: str) -> None:
+    for tag in NUMBERS:
+        try:
+            values = header.get(tag)
+            np.array([] if values is None or values == "" else values, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            raise DosimetryError(
+                f"{tag} is not a number", where=name, found="text that cannot be read", remedy="correct the header", code="BAD_HEADER"
+            ) from None
+
+
 def _instance(path: Path, folder: Path) -> Instance | None:
     if path.name.upper() == "DICOMDIR":
         return None
@@ -147,6 +172,7 @@ def _instance(path: Path, folder: Path) -> Instance | None:
         if not is_dicom and path.suffix.lower() not in DICOM_ENDINGS:
             return None
         header = pydicom.dcmread(path, stop_before_pixels=True)
+        _require_numbers(header, name)
         with path.open("rb") as stream:
             return Instance(path, name, header, hashlib.file_digest(stream, "sha256").hexdigest())
     except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as fault:

@@ -16,7 +16,7 @@ import numpy as np
 from jsonschema import Draft202012Validator
 
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
-from mrtai.values.curve import Fit
+from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.report import BiologicalDose, BudgetTerm, DoseStatistics, RegionDose, Report
@@ -52,7 +52,7 @@ def results(report: Report) -> Json:
             {
                 "nuclide": given.nuclide,
                 "agent": given.agent,
-                "activity_mbq": _scaled(given.administered_bq, BQ_PER_MBQ),
+                "activity_mbq": scaled(given.administered_bq, BQ_PER_MBQ),
                 "time": given.at.isoformat(),
             }
         ],
@@ -60,7 +60,7 @@ def results(report: Report) -> Json:
         "regions": [_region(region, report) for region in report.regions],
         "engines": {room: report.engines.get(room, "none") for room in ROOMS},
         "check": [],
-        "flags": _flags(case_flags),
+        "flags": flag_list(case_flags),
     }
 
 
@@ -88,25 +88,28 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(json.loads(files("mrtai.io").joinpath(schema).read_text("utf-8")))
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Return seven significant digits of a finite number, else None."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{float(value):.{SIGNIFICANT_DIGITS}g}")
 
 
-def _scaled(value: float | None, per_unit: float) -> float | None:
-    return None if value is None else _rounded(value / per_unit)
+def scaled(value: float | None, per_unit: float) -> float | None:
+    """Return the value in units of ``per_unit``, rounded."""
+    return None if value is None else rounded(value / per_unit)
 
 
 def _column(values: Iterable[float], per_unit: float = 1.0) -> list[float | None]:
-    return [_scaled(float(value), per_unit) for value in values]
+    return [scaled(float(value), per_unit) for value in values]
 
 
 def _numbers(values: Mapping[str, float | str]) -> Json:
-    return {name: value if isinstance(value, str) else _rounded(float(value)) for name, value in values.items()}
+    return {name: value if isinstance(value, str) else rounded(float(value)) for name, value in values.items()}
 
 
-def _flags(flags: Iterable[Flag]) -> list[Json]:
+def flag_list(flags: Iterable[Flag]) -> list[Json]:
+    """Return flags as objects."""
     return [{"code": flag.code, "severity": flag.severity.value, "text": flag.text, "remedy": flag.remedy} for flag in flags]
 
 
@@ -119,15 +122,15 @@ def _scan(report: Report, position: int) -> Json:
     point, alignment = report.aligned.cycle.time_points[position], report.aligned.alignments[position]
     return {
         "index": point.index,
-        "time_h": _rounded(point.t_h),
+        "time_h": rounded(point.t_h),
         "series_uid_sha256": point.series_uid_sha256,
-        "duration_s": _rounded(point.duration_s),
-        "activity_in_view_mbq": _scaled(_activity_in_view_bq(point), BQ_PER_MBQ),
+        "duration_s": rounded(point.duration_s),
+        "activity_in_view_mbq": scaled(_activity_in_view_bq(point), BQ_PER_MBQ),
         "decay_referred_to": point.decay_referred_to,
         "calibration": point.calibration,
-        "dead_time_factor": _rounded(point.dead_time_factor),
-        "registration_residual_mm": _rounded(alignment.residual_mm),
-        "flags": _flags((*point.flags, *alignment.flags)),
+        "dead_time_factor": rounded(point.dead_time_factor),
+        "registration_residual_mm": rounded(alignment.residual_mm),
+        "flags": flag_list((*point.flags, *alignment.flags)),
     }
 
 
@@ -146,60 +149,63 @@ def _region(region: RegionDose, report: Report) -> Json:
         "code": region.code,
         "found_in_scans": list(region.found_in_scans),
         "verdict": verdict(region.flags),
-        "volume_ml": _rounded(region.volume_ml),
-        "mass_g": None if region.mass_kg is None else _rounded(region.mass_kg * GRAM_PER_KG),
+        "volume_ml": rounded(region.volume_ml),
+        "mass_g": None if region.mass_kg is None else rounded(region.mass_kg * GRAM_PER_KG),
         "recovery": None,
         "source_name": region.source_name,
-        "time_activity": _time_activity(fit, region.common_relative_sd),
-        "kinetics": _kinetics(fit),
-        "tia_mbq_h": _scaled(tia_bq_s, BQ_S_PER_MBQ_H),
-        "tia_sd_mbq_h": _scaled(fit.tia_sd_bq_s if fit else None, BQ_S_PER_MBQ_H),
-        "tiac_h": _scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
-        "absorbed_dose_gy": _absorbed_dose(region.dose, cycle.administration.nuclide),
+        "time_activity": time_activity(fit.curve if fit else region.curve, region.common_relative_sd),
+        "kinetics": kinetics(fit),
+        "tia_mbq_h": scaled(tia_bq_s, BQ_S_PER_MBQ_H),
+        "tia_sd_mbq_h": scaled(fit.tia_sd_bq_s if fit else None, BQ_S_PER_MBQ_H),
+        "tiac_h": scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
+        "absorbed_dose_gy": absorbed_dose(region.dose, cycle.administration.nuclide),
         "radiobiology": _radiobiology(region.biological),
         "uncertainty_budget": _budget(region.budget),
-        "flags": _flags(region.flags),
+        "flags": flag_list(region.flags),
     }
 
 
-def _time_activity(fit: Fit | None, common_relative_sd: float) -> Json:
-    if fit is None:
+def time_activity(curve: Curve | None, common_relative_sd: float = 0.0) -> Json:
+    """Return the measured points; their uncertainty is the total, with what all scans have in common."""
+    if curve is None:
         return {"time_h": [], "activity_mbq": [], "activity_sd_mbq": []}
-    total_sd_bq = np.hypot(fit.curve.activity_sd_bq, fit.curve.activity_bq * common_relative_sd)
+    total_sd_bq = np.hypot(curve.activity_sd_bq, curve.activity_bq * common_relative_sd)
     return {
-        "time_h": _column(fit.curve.t_h),
-        "activity_mbq": _column(fit.curve.activity_bq, BQ_PER_MBQ),
+        "time_h": _column(curve.t_h),
+        "activity_mbq": _column(curve.activity_bq, BQ_PER_MBQ),
         "activity_sd_mbq": _column(total_sd_bq, BQ_PER_MBQ),
     }
 
 
-def _kinetics(fit: Fit | None) -> Json:
+def kinetics(fit: Fit | None) -> Json:
+    """Return the fitted model with its parameters, or all its keys empty."""
     return {
         "method": fit.method if fit else None,
         "model": fit.model if fit else None,
         "parameters": _numbers(fit.parameters) if fit else {},
         "covariance": [_column(row) for row in np.atleast_2d(fit.covariance)] if fit and fit.covariance.size else [],
         "weights": _numbers(fit.weights) if fit else {},
-        "effective_half_life_h": _rounded(fit.effective_half_life_h) if fit else None,
+        "effective_half_life_h": rounded(fit.effective_half_life_h) if fit else None,
         "goodness": _numbers(fit.goodness) if fit else {},
-        "fraction_before_first_scan": _rounded(fit.fraction_before_first_scan) if fit else None,
-        "fraction_after_last_scan": _rounded(fit.fraction_after_last_scan) if fit else None,
+        "fraction_before_first_scan": rounded(fit.fraction_before_first_scan) if fit else None,
+        "fraction_after_last_scan": rounded(fit.fraction_after_last_scan) if fit else None,
         "reason": fit.reason if fit else None,
     }
 
 
-def _absorbed_dose(dose: DoseStatistics | None, nuclide: str) -> Json:
-    percentiles = {name: _rounded(dose.percentiles_gy.get(name)) if dose else None for name in PERCENTILES}
+def absorbed_dose(dose: DoseStatistics | None, nuclide: str | None = None) -> Json:
+    """Return the dose statistics [Gy]; ``by_nuclide`` is empty where the map does not say whose decays it holds."""
+    percentiles = {name: rounded(dose.percentiles_gy.get(name)) if dose else None for name in PERCENTILES}
     return {
-        "mean": _rounded(dose.mean_gy) if dose else None,
-        "mean_sd": _rounded(dose.mean_sd_gy) if dose else None,
-        "voxel_sd": _rounded(dose.voxel_sd_gy) if dose else None,
+        "mean": rounded(dose.mean_gy) if dose else None,
+        "mean_sd": rounded(dose.mean_sd_gy) if dose else None,
+        "voxel_sd": rounded(dose.voxel_sd_gy) if dose else None,
         "without_recovery": None,
         "by_radiation": {kind: _part(dose, kind) for kind in RADIATIONS},
-        "by_nuclide": {nuclide: _rounded(dose.mean_gy) if dose else None},
+        "by_nuclide": {nuclide: rounded(dose.mean_gy) if dose else None} if nuclide else {},
         **percentiles,
-        "min": _rounded(dose.min_gy) if dose else None,
-        "max": _rounded(dose.max_gy) if dose else None,
+        "min": rounded(dose.min_gy) if dose else None,
+        "max": rounded(dose.max_gy) if dose else None,
         "dvh": {
             "dose_gy": _column(dose.dvh.dose_gy) if dose else [],
             "volume_fraction": _column(dose.dvh.volume_fraction) if dose else [],
@@ -211,20 +217,20 @@ def _part(dose: DoseStatistics | None, kind: str) -> float | None:
     if dose is None:
         return None
     # an engine leaves out the alpha part only for a nuclide that emits none: that is a true zero, not a missing number
-    return _rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
+    return rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
 
 
 def _radiobiology(biological: BiologicalDose | None) -> Json:
     parameters = biological.parameters if biological else None
     return {
-        "alpha_beta_gy": _rounded(parameters.alpha_beta_gy) if parameters else None,
-        "repair_half_life_h": _rounded(parameters.repair_half_life_h) if parameters else None,
-        "g": _rounded(biological.g) if biological else None,
-        "bed_gy": _rounded(biological.bed_gy) if biological else None,
-        "eqd2_gy": _rounded(biological.eqd2_gy) if biological else None,
+        "alpha_beta_gy": rounded(parameters.alpha_beta_gy) if parameters else None,
+        "repair_half_life_h": rounded(parameters.repair_half_life_h) if parameters else None,
+        "g": rounded(biological.g) if biological else None,
+        "bed_gy": rounded(biological.bed_gy) if biological else None,
+        "eqd2_gy": rounded(biological.eqd2_gy) if biological else None,
         "from": "mean dose" if biological else None,
     }
 
 
 def _budget(terms: Iterable[BudgetTerm]) -> list[Json]:
-    return [{"term": term.term, "relative_sd": _rounded(term.relative_sd), "share": _rounded(term.share)} for term in terms]
+    return [{"term": term.term, "relative_sd": rounded(term.relative_sd), "share": rounded(term.share)} for term in terms]

@@ -45,8 +45,8 @@ def read_study(
     toml = study_toml or next((path for path in [folder / "study.toml"] if path.is_file()), None)
     stated = read_study_toml(toml) if toml else StatedStudy()
     if is_nifti_study(stated):
-        links = list(files_below(folder))  # refuses links that lead outside
-        number = int(cycle) if cycle and cycle.isdigit() and links else 1
+        list(files_below(folder))  # walks the folder once to refuse links that lead outside
+        number = int(cycle) if cycle and cycle.isdigit() else 1
         found = read_nifti_study(folder, stated, protocol=protocol, patient=patient, number=number, pseudonym_key=pseudonym_key)
     else:
         series = read_tree(folder)

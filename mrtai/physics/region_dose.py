@@ -109,6 +109,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         budget=() if fit is None else _budget(fit, maps.fits.common_relative_sd),
         flags=(*flags, *(() if fit is None else fit.flags), *why_not),
         common_relative_sd=maps.fits.common_relative_sd,
+        curve=_summed(maps.fits, name, members),
     )
 
 
@@ -140,10 +141,7 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
         missing = [member for member, part in zip(members, parts, strict=True) if part is None]
         text = f"No integral could be given for its member {', '.join(missing)}."
         return None, (Flag("MEMBER_WITHHELD", Severity.WITHHELD, text, "Settle the member first."),)
-    curves = [fits.curves[member] for member in members]
-    activity = np.sum([curve.activity_bq for curve in curves], axis=0)
-    # members' independent uncertainties: each region's contour and noise is its own
-    summed = Curve(name, curves[0].t_h, activity, np.sqrt(np.sum([curve.activity_sd_bq**2 for curve in curves], axis=0)))
+    summed = _summed(fits, name, members)
     seen = set.intersection(*(set(fits.seen_in[member]) for member in members))
     try:
         shape = model(_subset(summed, seen))
@@ -167,6 +165,13 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
         flags=(),
     )
     return with_common(united, fits.common_relative_sd), ()
+
+
+def _summed(fits: RegionFits, name: str, members: tuple[str, ...]) -> Curve:
+    """Return the members' activities added up; their independent uncertainties are each region's own contour and noise."""
+    curves = [fits.curves[member] for member in members]
+    activity = np.sum([curve.activity_bq for curve in curves], axis=0)
+    return Curve(name, curves[0].t_h, activity, np.sqrt(np.sum([curve.activity_sd_bq**2 for curve in curves], axis=0)))
 
 
 def _subset(curve: Curve, scans: set[int]) -> Curve:

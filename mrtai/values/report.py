@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.values.curve import Fit
+from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag
 from mrtai.values.grid import Array
@@ -126,6 +126,7 @@ class RegionDose:
         dose: statistics of the dose map in the region; None when withheld.
         common_relative_sd: relative uncertainty common to all scans (calibration); it is in ``fit.tia_sd_bq_s`` but not in
             ``fit.curve.activity_sd_bq``.
+        curve: the measured points, also where no curve could be fitted.
     """
 
     name: str
@@ -142,6 +143,7 @@ class RegionDose:
     budget: tuple[BudgetTerm, ...] = ()
     flags: tuple[Flag, ...] = ()
     common_relative_sd: float = 0.0
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,5 @@
 """Bad input is refused in one line that says what, where, what was found and what to do, and never whose it is."""
 
-import os
 import shutil
 from datetime import timedelta
 
@@ -16,6 +15,7 @@ from dicom_maker import (
     pt_series,
     radiopharmaceutical,
     save,
+    seg,
     start_of,
 )
 from pydicom.encaps import encapsulate
@@ -133,7 +133,7 @@ def empty(folder):
 def link_outside(folder):
     save(folder, pt_series(start_of(24)))
     (folder.parent / "elsewhere").mkdir()
-    os.symlink(folder.parent / "elsewhere", folder / "more")
+    (folder / "more").symlink_to(folder.parent / "elsewhere")
 
 
 def tilted_ct(folder):
@@ -169,6 +169,20 @@ def exotic_compression(folder):
     files[0].PixelData = encapsulate([files[0].PixelData])
     files[0]["PixelData"].VR, files[0]["PixelData"].is_undefined_length = "OB", True
     save(folder, files)
+
+
+def letters_for_numbers(folder):
+    files = pt_series(start_of(24))
+    save(folder, files)
+    path = sorted(folder.rglob("*.dcm"))[0]
+    path.write_bytes(path.read_bytes().replace(b"1800000", b"18OOOOO"))
+
+
+def oversized_seg(folder):
+    spect = pt_series(start_of(24))
+    segmentation = seg(spect, {"liver": (np.ones((4, 5, 6), bool), None)})
+    segmentation.Rows = segmentation.Columns = 60000
+    save(folder, spect, segmentation)
 
 
 def two_reconstructions(folder):
@@ -238,6 +252,8 @@ CASES = [
     (placeless, "NO_GEOMETRY", r"no usable ImageOrientationPatient \(0020,0037\)"),
     (timeless, "SCAN_TIME_MISSING", r"no start of acquisition \(0008,0022\) and \(0008,0032\)"),
     (exotic_compression, "COMPRESSION_NOT_SUPPORTED", "found MPEG2 Main Profile"),
+    (letters_for_numbers, "BAD_HEADER", "ActualFrameDuration is not a number"),
+    (oversized_seg, "SIZE_BEYOND_DATA", "found 1800000000 bytes of pixels declared"),
     (two_reconstructions, "AMBIGUOUS_SPECT", "several reconstructions of one acquisition; .* name the one that counts"),
     (nobody, "PATIENT_MISSING", r"no patient ID \(0010,0020\)"),
     (planar_only, "NO_SPECT", "no quantitative SPECT or PET; found NM series"),

@@ -99,6 +99,13 @@ def test_contours_belong_to_the_scan_they_were_drawn_on(tmp_path):
     assert [flag.code for flag in cycle.flags] == ["CONTOURS_UNATTACHED"]
 
 
+def test_contours_drawn_on_a_twin_reconstruction_are_used(tmp_path):
+    spect, twin = pt_series(start_of(24), numbers(shape=SHAPE)), pt_series(start_of(24), numbers(3, SHAPE), CorrectedImage=["DECY"])
+    save(tmp_path, spect, twin, rtstruct(twin, {"liver": cylinder(9.0)}))
+    point = read_study(tmp_path, protocol=PROTOCOL, pseudonym_key=KEY).time_points[0]
+    assert list(point.contours.names.values()) == ["liver"]
+
+
 def test_two_structure_sets_on_one_scan_are_a_question(tmp_path):
     spect = pt_series(start_of(24), numbers(shape=SHAPE))
     save(tmp_path, spect, rtstruct(spect, {"liver": cylinder(9.0)}), rtstruct(spect, {"spleen": cylinder(9.0)}))

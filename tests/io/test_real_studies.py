@@ -37,7 +37,7 @@ def in_view_gbq(point):
 
 
 def test_the_header_that_contradicts_itself_is_held(lutetium):
-    with pytest.raises(Held, match="DecayCorrection .* is ADMIN") as held:
+    with pytest.raises(Held, match=r"DecayCorrection .* is ADMIN") as held:
         read_study(lutetium, protocol=PROTOCOL, pseudonym_key=KEY)
     assert held.value.code == "DECAY_REFERENCE_CONFLICT"
 

@@ -121,7 +121,7 @@ def admin_with_factor_one(folder):
 
 
 def test_admin_with_decay_factor_one_is_held(tmp_path):
-    with pytest.raises(Held, match="takes a decay factor of 1.110; found 1; state decay_referred_to") as held:
+    with pytest.raises(Held, match=r"takes a decay factor of 1\.110; found 1; state decay_referred_to") as held:
         read(admin_with_factor_one(tmp_path))
     assert held.value.code == "DECAY_REFERENCE_CONFLICT"
 
@@ -264,3 +264,47 @@ def test_truth_sidecars_and_dicomdir_are_ignored(tmp_path):
     (tmp_path / "DICOMDIR").write_text("index")
     (tmp_path / "notes.txt").write_text("side-car")
     assert len(read(tmp_path).time_points) == 1
+
+
+def test_a_person_names_series_and_start_by_uid(tmp_path):
+    first, second = pt_series(start_of(24)), pt_series(start_of(24), numbers(3))
+    ct = ct_series(start_of(24), frame="9.9")
+    save(tmp_path, first, second, ct, ct_series(start_of(24)))
+    scan = f'spect = "{second[0].SeriesInstanceUID}"\nct = "{ct[0].SeriesInstanceUID}"\nstarted_at = "2026-03-03T10:30:00"\n'
+    (tmp_path / "study.toml").write_text(f"[[scan]]\n{scan}")
+    cycle = read(tmp_path)
+    point = cycle.time_points[0]
+    assert np.array_equal(point.spect.voxels, numbers(3) * np.float32(10))
+    assert point.t_h == 25.0
+    assert point.ct is not None
+    assert [(o.field, o.header, o.used) for o in cycle.overrides] == [
+        ("scan 1 started_at", "2026-03-03T09:30:00", "2026-03-03T10:30:00"),
+    ]
+
+
+def test_a_secondary_ct_is_not_used_and_said_so(tmp_path):
+    save(tmp_path, pt_series(start_of(24)), ct_series(start_of(24), image_type=("DERIVED", "SECONDARY", "AXIAL")))
+    point = read(tmp_path).time_points[0]
+    assert point.ct is None
+    assert [flag.code for flag in point.flags] == ["CT_NOT_PRIMARY"]
+
+
+@pytest.mark.parametrize(
+    "directions",
+    [[1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1], [-1, 0, 0, 0, -1, 0], [0.8, 0.6, 0, -0.6, 0.8, 0]],
+    ids=["coronal", "sagittal", "from the head", "oblique"],
+)
+def test_a_voxel_keeps_its_place_in_any_orientation(tmp_path, directions):
+    stored = np.zeros((4, 5, 6), np.uint16)
+    stored[1, 3, 4] = 9
+    across, down = np.array(directions[:3], float), np.array(directions[3:], float)
+    normal = np.cross(across, down)
+    files = pt_series(start_of(24), stored)
+    for z, header in enumerate(files):
+        header.ImageOrientationPatient = directions
+        header.ImagePositionPatient = [f"{x:.6f}" for x in (10, 20, 30) - 4.0 * z * normal]
+    spect = first_spect(save(tmp_path, files))
+    (k, j, i), *_ = np.argwhere(spect.voxels)
+    place = (10, 20, 30) + 4 * SPACING[0] * across + 3 * SPACING[1] * down - 4.0 * normal
+    assert (spect.grid.affine @ (i, j, k, 1))[:3] == pytest.approx(place, abs=1e-5)
+    assert np.linalg.det(spect.grid.direction) == pytest.approx(1.0)

@@ -1,0 +1,105 @@
+"""The tables of the single commands: curves in, fits and dose statistics out."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from mrtai.io.atomic import write_bytes
+from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, rounded, scaled, time_activity
+from mrtai.physics.dvh import statistics
+from mrtai.physics.resample import largest_share
+from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, SECONDS_PER_HOUR
+from mrtai.values.curve import Curve, Fit
+from mrtai.values.image import Image
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+
+COLUMNS: Final = ("region", "time_h", "activity_mbq", "activity_sd_mbq")
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """Return the curves of a table ``region,time_h,activity_mbq,activity_sd_mbq``, in order of first appearance.
+
+    Raises:
+        DosimetryError: missing columns, something that is no number, or times that do not increase.
+    """
+    if not path.is_file():
+        raise _bad(path, "the table is missing", "no file", "give a CSV file")
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        table = csv.DictReader(stream)
+        missing = set(COLUMNS) - {"activity_sd_mbq"} - set(table.fieldnames or ())
+        if missing:
+            raise _bad(path, f"columns {', '.join(sorted(missing))} are missing", str(table.fieldnames), f"use {','.join(COLUMNS)}")
+        for number, row in enumerate(table, start=2):
+            rows.setdefault(row["region"], []).append(_numbers(path, number, row))
+    if not rows:
+        raise _bad(path, "the table is empty", "no row", f"use {','.join(COLUMNS)}")
+    return [_curve(path, region, points) for region, points in rows.items()]
+
+
+def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: str, administered_mbq: float | None) -> None:
+    """Write ``mrtai.fits/1``; ``tiac_h`` is null where the administered activity is not given."""
+    administered_bq_s = None if administered_mbq is None else administered_mbq * BQ_PER_MBQ * SECONDS_PER_HOUR
+    regions = [
+        {
+            "name": fit.curve.region,
+            "time_activity": time_activity(fit.curve),
+            "kinetics": kinetics(fit),
+            "tia_mbq_h": scaled(fit.tia_bq_s, BQ_S_PER_MBQ_H),
+            "tia_sd_mbq_h": scaled(fit.tia_sd_bq_s, BQ_S_PER_MBQ_H),
+            "tiac_h": None if administered_bq_s is None else rounded(fit.tia_bq_s / administered_bq_s),
+            "flags": flag_list(fit.flags),
+        }
+        for fit in fits
+    ]
+    document = {"schema": "mrtai.fits/1", "nuclide": nuclide, "regions": regions, "next_scan": None}
+    write_bytes(path, dumped(document).encode())
+
+
+def write_stats(dose: Image, labels: Labels, path: Path) -> int:
+    """Write ``mrtai.stats/1`` and return the number of regions; mass is null, since a dose map does not know it."""
+    on_dose = largest_share(labels, dose.grid)
+    regions = [_stats(dose, labels, on_dose, name) for name in labels.names.values()]
+    write_bytes(path, dumped({"schema": "mrtai.stats/1", "regions": regions}).encode())
+    return len(regions)
+
+
+def _stats(dose: Image, labels: Labels, on_dose: Labels, name: str) -> dict[str, Any]:
+    mask = on_dose.mask(name)
+    measured = statistics(dose.voxels[mask], {}, relative_sd=None) if mask.any() else None
+    volume_ml = int(labels.mask(name).sum()) * labels.grid.voxel_ml
+    return {"name": name, "volume_ml": rounded(volume_ml or None), "mass_g": None, "absorbed_dose_gy": absorbed_dose(measured)}
+
+
+def _numbers(path: Path, line: int, row: dict[str, str | None]) -> tuple[float, float, float]:
+    values = []
+    for column in COLUMNS[1:]:
+        text = (row.get(column) or "").strip()
+        if not text and column == "activity_sd_mbq":
+            values.append(np.nan)
+            continue
+        try:
+            values.append(float(text))
+        except ValueError as error:
+            raise _bad(path, f"line {line}, {column} is no number", repr(text), "write numbers with a decimal point") from error
+    return values[0], values[1], values[2]
+
+
+def _curve(path: Path, region: str, points: Sequence[tuple[float, float, float]]) -> Curve:
+    t_h, activity_mbq, sd_mbq = np.array(points).T
+    if np.any(sd_mbq <= 0):
+        raise _bad(
+            path, f"{region}: an uncertainty is not positive", f"{sd_mbq.tolist()} MBq", "leave the field empty where it is not known"
+        )
+    try:
+        return Curve(region, t_h, activity_mbq * BQ_PER_MBQ, sd_mbq * BQ_PER_MBQ)
+    except ValueError as error:
+        raise _bad(path, "the times cannot be used", str(error), "one row a scan, hours after administration, increasing") from error
+
+
+def _bad(path: Path, what: str, found: str, remedy: str) -> DosimetryError:
+    return DosimetryError(what, where=path.name, found=found, remedy=remedy, code="BAD_TABLE")
