@@ -92,8 +92,8 @@ def _common(series: _Series, image: Image, index: int) -> Dataset:
     d.StudyDescription = f"Virtual patient, scan {number}"
     d.SeriesDescription = f"{'CT' if series.modality == 'CT' else 'SPECT'} {patient.scanner}"
     d.SeriesNumber, d.InstanceNumber, d.AcquisitionNumber = series.series_number, index + 1, 1
+    d.BodyPartExamined = "CHESTABDPELVIS"
     d.Modality, d.Manufacturer, d.ManufacturerModelName = series.modality, MANUFACTURER, patient.scanner
-    d.PatientPosition, d.Laterality = "HFS", ""
     _dates(d, scan.started_at)
     grid = image.grid
     d.ImagePositionPatient = _decimals(*(grid.origin_mm + index * grid.spacing_mm[2] * grid.direction[:, 2]))
@@ -116,7 +116,7 @@ def _dates(d: Dataset, at: datetime) -> None:
 
 
 def _fill_ct(d: Dataset, series: _Series, image: Image, index: int) -> None:
-    d.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    d.ImageType, d.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "HFS"
     d.KVP, d.RescaleType = "120", "HU"
     d.RescaleSlope, d.RescaleIntercept = "1", str(HOUNSFIELD_INTERCEPT)
     d.PixelData = _bytes(image.voxels[index].astype(np.int32) - HOUNSFIELD_INTERCEPT)

@@ -45,7 +45,7 @@ def activity_bq(terms: Array, t_h: Any) -> Any:
 
 
 def integral_bq_h(terms: Array, start_h: float = 0.0, end_h: float = np.inf) -> float:
-    """Return ∫ A dt [Bq h] between two times; to infinity by default."""
+    """Return ∫ A dt [Bq h] of ``terms`` (terms, 2) between two times; to infinity by default."""
     amplitude, rate = terms[:, 0], terms[:, 1]
     return float(np.sum(amplitude / rate * (np.exp(-rate * start_h) - np.exp(-rate * end_h))))
 
@@ -182,5 +182,5 @@ def aicc(chi_square: float, points: int, parameters: int) -> float | None:
 
 
 def terminal_half_life_h(terms: Array) -> float:
-    """Return the half-life of the slowest term."""
+    """Return the half-life [h] of the slowest of ``terms`` (terms, 2)."""
     return float(LN2 / terms[:, 1].min())

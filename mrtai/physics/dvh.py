@@ -18,7 +18,7 @@ def volume_receiving(dose_gy: NDArray[Any], threshold_gy: float) -> float:
 
 
 def histogram(dose_gy: NDArray[Any]) -> Dvh:
-    """Return the cumulative dose–volume histogram at 101 doses from 0 to the maximum."""
+    """Return the cumulative dose–volume histogram at 101 doses from 0 to the maximum; ``dose_gy`` of any shape."""
     ordered = np.sort(dose_gy.astype(np.float64).ravel())
     steps = np.linspace(0.0, float(ordered[-1]), DVH_POINTS)
     fraction = 1.0 - np.searchsorted(ordered, steps, side="left") / ordered.size

@@ -33,7 +33,10 @@ def trapezoid_weights_h(t_h: Array, tail_h: float) -> Array:
 
 
 def time_shares(t_h: Array, terms: Array) -> Array:
-    """Return how much each scan says about the integral: trapezoid weights with the fitted curve's tail, summing to 1."""
+    """Return how much each scan says about the integral: trapezoid weights with the fitted curve's tail.
+
+    Both arrays have one entry a scan, shape ``(scans,)``; the shares sum to 1. ``terms`` has shape ``(terms, 2)``.
+    """
     last = float(activity_bq(terms, t_h[-1])) if terms.size else 0.0
     rate = float(terms[:, 1].min()) if terms.size else 0.0
     weights = trapezoid_weights_h(t_h, LN2 / rate if last > 0 and rate > 0 else float(t_h[-1]))

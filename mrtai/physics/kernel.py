@@ -59,7 +59,7 @@ def voxel_energy(r_edges_mm: Array, energy_mev: Array, spacing_mm: Array, shape:
 
 
 def electron_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int, int]) -> Array:
-    """Return the short-range part [MeV per decay and voxel] up to its range; see ``voxel_energy``."""
+    """Return the short-range part [MeV per decay and voxel] for the steps of ``shape`` up to its range; see ``voxel_energy``."""
     small = _block(kernel.electron_range_mm, np.asarray(spacing_mm)[::-1], shape)
     return voxel_energy(kernel.r_edges_mm, kernel.electron_mev, spacing_mm, small, near_mm=kernel.electron_range_mm)
 
@@ -70,7 +70,10 @@ def photon_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int,
 
 
 def octant_sum(octant: Array) -> float:
-    """Return the sum over all eight octants of which ``octant`` is one: the energy per decay inside the kernel's box."""
+    """Return the sum over all eight octants of which ``octant`` is one: the energy per decay inside the kernel's box.
+
+    ``octant`` has shape ``(z, y, x)`` in steps from 0.
+    """
     doubled = octant.copy()
     for axis in range(3):
         doubled = np.moveaxis(doubled, axis, 0)

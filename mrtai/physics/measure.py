@@ -27,5 +27,5 @@ def lies_in(labels: Labels, inner: str, outer: str) -> bool:
 
 
 def touches_border(mask: NDArray[np.bool_]) -> bool:
-    """Return True when the region reaches the first or last voxel along an axis: it may go on outside the view."""
+    """Return True when a region ``(z, y, x)`` reaches the first or last voxel along an axis: it may go on outside the view."""
     return any(bool(np.any(mask.take(end, axis=axis))) for axis in range(3) for end in (0, -1))

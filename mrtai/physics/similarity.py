@@ -18,6 +18,6 @@ def mutual_information(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return 2|A∩B| / (|A| + |B|); 1 when both are empty."""
+    """Return 2|A∩B| / (|A| + |B|); 1 when both are empty; any equal shape."""
     total = int(a.sum()) + int(b.sum())
     return 2.0 * int((a & b).sum()) / total if total else 1.0

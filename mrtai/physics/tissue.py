@@ -48,7 +48,10 @@ def body_outline(density_map: Image) -> NDArray[np.bool_]:
 
 
 def body_from_activity(spect: Image) -> NDArray[np.bool_]:
-    """Return a body outline where there is no CT: the filled region of smoothed activity above 1 % of its maximum."""
+    """Return a body outline where there is no CT: the filled region of smoothed activity above 1 % of its maximum.
+
+    Shape ``(z, y, x)``, as the image.
+    """
     voxels = ndimage.gaussian_filter(spect.require(Quantity.ACTIVITY_CONCENTRATION).voxels.astype(np.float32), _sigma(spect.grid))
     level = BODY_SHARE_OF_MAXIMUM * float(np.quantile(voxels, 0.999))
     if level <= 0:
@@ -58,7 +61,7 @@ def body_from_activity(spect: Image) -> NDArray[np.bool_]:
 
 
 def water_in(body: NDArray[np.bool_], grid: Grid) -> Image:
-    """Return a density map [kg/mL] of water inside the outline and nothing outside."""
+    """Return a density map [kg/mL] of water inside the outline, shape ``(z, y, x)``, and nothing outside."""
     return Image(body.astype(np.float32) * np.float32(WATER_DENSITY_KG_PER_ML), Quantity.DENSITY, grid)
 
 

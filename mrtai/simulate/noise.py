@@ -13,6 +13,9 @@ Matrix = Any  # scipy's sparse matrices carry no types
 LARGEST_RELATIVE_SD = 0.5
 """Of the log-normal factor; where there is next to no activity relative noise has no meaning."""
 
+LARGEST_DEVIATION = 4.0
+"""Of a voxel's noise, in its own standard deviations."""
+
 
 def noisy(concentration: Floats, counts: float, views: int, rng: np.random.Generator) -> Floats:
     """Return the image with the noise of a tomogram of ``counts`` detected counts, ``(z, y, x)``, slices square.
@@ -28,7 +31,8 @@ def noisy(concentration: Floats, counts: float, views: int, rng: np.random.Gener
         raise ValueError(f"noise: square slices needed, got {rows} x {columns}")
     image = np.ascontiguousarray(concentration.reshape(slices, -1).T, dtype=np.float32)  # (pixels, slices)
     field, sd = noise_field(image, counts, views, rng)
-    unit = np.divide(field, sd, out=np.zeros_like(field), where=sd > 0)
+    # a single count where next to none are expected lies hundreds of standard deviations off, which no exponential bears
+    unit = np.divide(field, sd, out=np.zeros_like(field), where=sd > 0).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
     relative = np.divide(sd, image, out=np.zeros_like(sd), where=image > 0)
     log_variance = np.log1p(np.minimum(relative, LARGEST_RELATIVE_SD) ** 2)
     factor = np.exp(np.sqrt(log_variance) * unit - log_variance / 2)

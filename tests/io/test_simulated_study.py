@@ -118,7 +118,7 @@ def test_truth_stands_beside_the_study_in_the_contract_units(tmp_path):
     truth = tmp_path / "study" / "truth"
     with (truth / "regions.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert list(row) == "region,volume_ml,mass_g,tia_mbq_h,effective_half_life_h,absorbed_dose_gy,absorbed_dose_sd_gy".split(",")
+    assert list(row) == ["region", "volume_ml", "mass_g", "tia_mbq_h", "effective_half_life_h", "absorbed_dose_gy", "absorbed_dose_sd_gy"]
     assert (float(row["mass_g"]), float(row["tia_mbq_h"])) == pytest.approx((1590.0, 1e4))
     assert np.array_equal(read_labels(truth / "labels.nii.gz").voxels, patient.labels.voxels)
     assert read_labels(truth / "labels_spect.nii.gz").grid.same_as(SPECT)

@@ -108,5 +108,5 @@ def test_a_union_of_equal_half_lives_has_that_half_life():
 
 
 def test_an_agent_without_priors_is_refused_with_the_choices():
-    with pytest.raises(DosimetryError, match="no population kinetics.*DOTATATE"):
+    with pytest.raises(DosimetryError, match=r"no population kinetics.*DOTATATE"):
         agent_priors("aspirin")

@@ -58,7 +58,7 @@ def test_photons_of_a_sphere_follow_the_pair_function_and_ignore_density(kernel_
         assert dose.dose_gy == pytest.approx(expected, rel=4 * RELATIVE_SE + 1e-3)
 
 
-@pytest.mark.parametrize("volume_ml", [5.0, 100.0])
+@pytest.mark.parametrize("volume_ml", [20.0])
 def test_spheres_of_lutetium_have_the_monte_carlo_self_dose(reference, volume_ml):
     with (reference / "spheres" / "sphere_S_177Lu_water.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if float(row["volume_mL"]) == volume_ml)

@@ -60,10 +60,10 @@ def test_one_seed_is_one_anatomy_for_every_scanner(ideal, clinical):
 
 def test_one_seed_gives_one_patient_and_another_seed_another(patient_of, clinical, exact):
     told = []
-    again = patient_of(scanner="clinical", progress=lambda what, done: told.append(done))
-    for first, second in zip(clinical.scans, again.scans, strict=True):
-        assert np.array_equal(first.spect.voxels, second.spect.voxels)
-        assert np.array_equal(first.ct.voxels, second.ct.voxels)
+    # one scan fewer changes nothing before it
+    again = patient_of(scanner="clinical", times_h=(24.1,), progress=lambda what, done: told.append(done))
+    assert np.array_equal(clinical.scans[0].spect.voxels, again.scans[0].spect.voxels)
+    assert np.array_equal(clinical.scans[0].ct.voxels, again.scans[0].ct.voxels)
     assert clinical.regions == again.regions
     assert not np.array_equal(exact.labels.voxels, clinical.labels.voxels)
     assert told == sorted(told)
