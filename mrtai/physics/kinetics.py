@@ -32,6 +32,7 @@ class RegionFits:
         fits: by region name; None where no curve could be integrated.
         curves: measured activity of every scan by region name, also of scans that were left out of a fit.
         seen_in: by region name, indices (1, 2, …) of the scans that see it whole.
+        empty: regions without any positive activity: no curve, and no decays of their own.
         flags: by region name, why a fit is missing or doubtful beyond the fit's own flags.
         tia_bq_s, time_shares: by label value, for the map; regions without fit are left to zero.
     """
@@ -44,6 +45,7 @@ class RegionFits:
     tia_bq_s: Mapping[int, float]
     time_shares: Mapping[int, Array]
     common_relative_sd: float
+    empty: frozenset[str]
 
     def with_even(self, values: tuple[int, ...]) -> "RegionFits":
         """Return the fits with a flag on the regions whose TIA had to be spread evenly over their voxels."""
@@ -78,7 +80,8 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
             tia[value] = fit.tia_bq_s
             shares[value] = np.zeros(t_h.size)
             shares[value][used] = time_shares(t_h[used], fit.terms)
-    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common)
+    empty = frozenset(name for name, curve in curves.items() if fits[name] is None and seen[name] and not np.any(curve.activity_bq > 0))
+    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty)
 
 
 def with_common(fit: Fit, common_relative_sd: float) -> Fit:
@@ -109,6 +112,9 @@ def _fit(curve: Curve, used: NDArray[np.bool_], model: TacModel) -> tuple[Fit | 
         text = f"Scan {', '.join(map(str, left_out))} sees only part of the region and was left out of its curve."
         flags = (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Judge the curve without this scan, or position the patient alike."),)
         curve = Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
+    if not np.any(curve.activity_bq > 0):
+        text = "No scan shows positive activity in the region: it has no integral, and its dose is what its neighbours give it."
+        return None, (*flags, Flag("NO_ACTIVITY", Severity.REVIEW, text, "Check the contour, if activity was expected here."))
     try:
         return model(curve), flags
     except DosimetryError as refusal:

@@ -89,7 +89,8 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     mask = _mask(maps, name, members)
     flags = (*flags, *_view_flags(maps, name, members))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
-    dose = None if fit is None or not mask.any() else _dose(maps, mask, fit)
+    measurable = fit is not None or set(members) <= maps.fits.empty
+    dose = _dose(maps, mask, fit) if measurable and mask.any() else None
     biological, why_not = _biological(name, dose, fit, protocol)
     if fit is not None and dose is not None:
         administered_bq = maps.aligned.cycle.administration.administered_bq
@@ -135,10 +136,12 @@ def _mask(maps: Maps, name: str, members: tuple[str, ...]) -> NDArray[np.bool_]:
 
 def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel) -> tuple[Fit | None, tuple[Flag, ...]]:
     """Return the union's Ã as the sum of its members', with the half-life of the summed curve."""
-    parts = [fits.fits[member] for member in members]
-    known = [part for part in parts if part is not None]
+    parts = {member: fits.fits[member] for member in members if member not in fits.empty}
+    known = [part for part in parts.values() if part is not None]
+    if not parts:
+        return None, fits.flags[members[0]]
     if len(known) < len(parts):
-        missing = [member for member, part in zip(members, parts, strict=True) if part is None]
+        missing = [member for member, part in parts.items() if part is None]
         text = f"No integral could be given for its member {', '.join(missing)}."
         return None, (Flag("MEMBER_WITHHELD", Severity.WITHHELD, text, "Settle the member first."),)
     summed = _summed(fits, name, members)
@@ -181,8 +184,8 @@ def _subset(curve: Curve, scans: set[int]) -> Curve:
     return Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
 
 
-def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit) -> DoseStatistics:
-    relative_sd = None if fit.tia_sd_bq_s is None else fit.tia_sd_bq_s / fit.tia_bq_s
+def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit | None) -> DoseStatistics:
+    relative_sd = None if fit is None or fit.tia_sd_bq_s is None else fit.tia_sd_bq_s / fit.tia_bq_s
     by_radiation = {kind: part.voxels[mask] for kind, part in maps.dose.parts.items()}
     return statistics(maps.total_gy[mask], by_radiation, relative_sd=relative_sd)
 
