@@ -10,7 +10,17 @@ import pytest
 
 from mrtai.cli import main
 
-SOFT_TISSUE = ("liver", "liver_without_lesions", "spleen", "kidney_left", "kidney_right", "kidneys", "stomach", "urinary_bladder", "tumour_total")
+SOFT_TISSUE = (
+    "liver",
+    "liver_without_lesions",
+    "spleen",
+    "kidney_left",
+    "kidney_right",
+    "kidneys",
+    "stomach",
+    "urinary_bladder",
+    "tumour_total",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +87,7 @@ def test_maps_add_up_to_the_regions(ideal):
 
 
 def test_every_map_lies_on_the_grid_of_the_first_spect(ideal):
-    study, case, results = ideal
+    study, case, _ = ideal
     affines = [nibabel.load(case / "images" / f"{name}.nii.gz").affine for name in ("tia", "dose", "labels", "spect_1", "spect_3")]
     assert all(np.allclose(affine, affines[0], atol=1e-3) for affine in affines)
     noise_free = nibabel.load(study / "truth" / "spect_1_noise_free.nii.gz")
@@ -148,7 +158,16 @@ def test_labels_on_a_foreign_grid_leave_no_case(ideal, tmp_path, capsys):
     moved[0, 3] += 7.0
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved), tmp_path / "labels.nii.gz")
     (tmp_path / "labels.json").write_text((study / "truth" / "labels.json").read_text())
-    options = ["run", str(study), "--protocol", "lu177-dotatate", "--labels", str(tmp_path / "labels.nii.gz"), "--out", str(tmp_path / "case")]
+    options = [
+        "run",
+        str(study),
+        "--protocol",
+        "lu177-dotatate",
+        "--labels",
+        str(tmp_path / "labels.nii.gz"),
+        "--out",
+        str(tmp_path / "case"),
+    ]
     assert main(options) == 2
     assert "labels on a foreign grid" in capsys.readouterr().err
     assert not any(path.is_dir() for path in tmp_path.iterdir())

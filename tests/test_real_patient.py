@@ -38,7 +38,11 @@ def worked_up(study, out, referred_to, capsys):
 def polygon_volume_ml(study, name):
     import pydicom
 
-    file = next(path for path in (study / "1").rglob("*") if path.is_file() and pydicom.dcmread(path, stop_before_pixels=True).Modality == "RTSTRUCT")
+    file = next(
+        path
+        for path in (study / "1").rglob("*")
+        if path.is_file() and pydicom.dcmread(path, stop_before_pixels=True).Modality == "RTSTRUCT"
+    )
     header = pydicom.dcmread(file)
     number = next(roi.ROINumber for roi in header.StructureSetROISequence if roi.ROIName == name)
     contours = next(item for item in header.ROIContourSequence if item.ReferencedROINumber == number).ContourSequence

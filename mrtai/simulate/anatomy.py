@@ -5,6 +5,7 @@ view (liver on the patient's right: x negative; kidneys at the back: y positive;
 both ends inside the view, so nothing is cut.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,6 +65,9 @@ _SOFT_ORGANS: dict[str, tuple[tuple[float, float, float], tuple[float, float, fl
 }
 
 
+Renders = Callable[["Anatomy"], bool]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
     """Solids of tissue; where two overlap the later one wins.
@@ -105,8 +109,11 @@ class Anatomy:
         return found
 
 
-def torso(rng: np.random.Generator, *, only_liver_lesions: bool = False) -> Anatomy:
-    """Return a random anatomy with three to six lesions, at least one in the liver."""
+def torso(rng: np.random.Generator, *, only_liver_lesions: bool = False, renders: Renders | None = None) -> Anatomy:
+    """Return a random anatomy with three to six lesions, at least one in the liver.
+
+    A lesion is placed anew until ``renders`` (where given) accepts the anatomy that has it as its last region.
+    """
     size = rng.normal(1.0, 0.03)
     solids = [*_body(rng, size), *(_organ(rng, name, size) for name in _SOFT_ORGANS), *_spine(rng, size)]
     organs = tuple(dict.fromkeys(t.region for t in ORGANS if t.region))
@@ -115,8 +122,12 @@ def torso(rng: np.random.Generator, *, only_liver_lesions: bool = False) -> Anat
     in_liver = count if only_liver_lesions else int(rng.integers(1, count - 1))
     sites = ["liver"] * in_liver + [str(rng.choice(["node", "pelvis", "bone"])) for _ in range(count - in_liver)]
     for number, site in enumerate(sites, start=1):
-        anatomy = _with_lesion(anatomy, rng, number, site)
+        anatomy = _with_lesion(anatomy, rng, number, site, renders or _anyhow)
     return anatomy
+
+
+def _anyhow(_: Anatomy) -> bool:
+    return True
 
 
 def _body(rng: np.random.Generator, size: float) -> list[Solid]:
@@ -154,7 +165,7 @@ def _spine(rng: np.random.Generator, size: float) -> list[Solid]:
     return solids
 
 
-def _with_lesion(anatomy: Anatomy, rng: np.random.Generator, number: int, site: str) -> Anatomy:
+def _with_lesion(anatomy: Anatomy, rng: np.random.Generator, number: int, site: str, renders: Renders) -> Anatomy:
     """Return the anatomy with one lesion more, placed where it and a margin around it fit the site."""
     name = f"lesion_{number}"
     hounsfield, allowed, gap_mm = {
@@ -170,7 +181,9 @@ def _with_lesion(anatomy: Anatomy, rng: np.random.Generator, number: int, site: 
         lesion = replace(lesion, tissue=len(anatomy.tissues))
         if {anatomy.tissues[t].name for t in anatomy.tissue_at(_surface(lesion, gap_mm))} <= allowed:
             in_liver = (*anatomy.liver_lesions, name) if site == "liver" else anatomy.liver_lesions
-            return Anatomy(tissues, (*anatomy.solids, lesion), (*anatomy.regions, name), in_liver)
+            placed = Anatomy(tissues, (*anatomy.solids, lesion), (*anatomy.regions, name), in_liver)
+            if renders(placed):
+                return placed
     raise ValueError(f"{name}: no room found at site {site}")
 
 
@@ -181,7 +194,7 @@ def _lesion_candidate(anatomy: Anatomy, rng: np.random.Generator, site: str, *, 
     volume_ml = max(8.0, shrink * float(np.exp(rng.uniform(np.log(12.0), np.log(40.0)))))
     if site == "bone":
         bone = bones[int(rng.integers(1, len(bones) - 1))]
-        waves, axes, shape, volume_ml = Waves.drawn(rng, 0.01), np.eye(3), bone.half_mm - (3, 2, 1), rng.uniform(5.0, 7.0)
+        waves, axes, shape, volume_ml = Waves.drawn(rng, 0.01), np.eye(3), bone.half_mm - (3, 2, 1), rng.uniform(5.0, 9.0)
         centre = bone.centre_mm + rng.uniform(-2, 2, 3) * (1, 1, 0.3)
     elif site == "liver":
         centre = liver.centre_mm + liver.axes @ (rng.uniform(-0.75, 0.75, 3) * liver.half_mm)

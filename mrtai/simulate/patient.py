@@ -90,7 +90,7 @@ def virtual_patient(*, nuclide: Nuclide, kernel: PointKernel, settings: Settings
     tell = progress or (lambda what, done: None)
     rng = _generators(settings.seed)
     tell("anatomy", 0.0)
-    anatomy = torso(rng["anatomy"], only_liver_lesions=settings.priors.lesions.only_in_liver)
+    anatomy = torso(rng["anatomy"], only_liver_lesions=settings.priors.lesions.only_in_liver, renders=scanner.renders_last)
     cells = lattice(anatomy)
     curves = kinetics.drawn_curves(
         rng["kinetics"],

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrtai.physics.resample import largest_share
+from mrtai.physics.resample import cropped, largest_share
 from mrtai.simulate.anatomy import OUTSIDE, Anatomy
 from mrtai.simulate.solids import rotation
-from mrtai.simulate.voxelise import Voxelised
+from mrtai.simulate.voxelise import Voxelised, voxelised
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
@@ -25,6 +25,9 @@ CT_GRID = Grid.axial((160, 128, 160), (3.0, 3.0, 3.0))
 SPECT_GRID = Grid.axial((100, 128, 128), (4.8, 4.8, 4.8))
 ORIGIN = "virtual patient (truth)"
 REMAINDER = "remainder"
+
+RENDERING_TOLERANCE = 0.012
+MARGIN_MM = 6.0
 
 CT_NOISE_HOUNSFIELD = 12.0
 LARGEST_SHIFT_MM = 8.0
@@ -74,6 +77,33 @@ def on_spect_grid(labels: Labels, grid: Grid) -> Labels:
     if lost:
         raise ValueError(f"{', '.join(lost)}: too small for the SPECT grid, no voxel is mostly theirs")
     return coarse
+
+
+def renders_last(anatomy: Anatomy) -> bool:
+    """Return True when both lattices give the anatomy's last region its volume within ``RENDERING_TOLERANCE``.
+
+    Largest share rounds every voxel of a surface to all or nothing and shaves curved rims: a lesion of 10 mL can lose a tenth of
+    its volume on 4.8 mm, and ``exact`` and ``ideal``, whose totals are exact, then show that much more dose than the truth. Where
+    lesions are put so that the lattices render them, these scanners show the errors of the walk instead.
+    """
+    solid, value = anatomy.solids[-1], len(anatomy.regions)
+    ct = voxelised(anatomy, _around(CT_GRID, solid.centre_mm, solid.reach_mm + MARGIN_MM))
+    labels, _ = true_labels(anatomy, ct)
+    tissues = anatomy.region_of_tissue
+    volume_ml = float(ct.tissue_volume_ml(tissues.size)[tissues == value].sum())
+    coarse = largest_share(labels, _around(SPECT_GRID, solid.centre_mm, solid.reach_mm))
+    return all(
+        abs(int(np.sum(rendered.voxels == value)) * rendered.grid.voxel_ml / volume_ml - 1.0) < RENDERING_TOLERANCE
+        for rendered in (labels, coarse)
+    )
+
+
+def _around(grid: Grid, centre_mm: Array, half_mm: Array) -> Grid:
+    """Return the part of an axial grid that holds a box ``(x, y, z)``."""
+    low = np.floor((centre_mm - half_mm - grid.origin_mm) / grid.spacing_mm).astype(int)[::-1]
+    high = np.ceil((centre_mm + half_mm - grid.origin_mm) / grid.spacing_mm).astype(int)[::-1] + 1
+    starts, stops = np.clip(low, 0, None), np.minimum(high, grid.shape)
+    return cropped(grid, tuple(slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True)))
 
 
 def wholly(amount: Mapping[str, float], labels: Labels, body: Labels) -> NDArray[np.float32]:

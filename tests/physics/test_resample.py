@@ -127,9 +127,9 @@ def test_a_full_image_is_all_body():
 
 def test_counts_become_activity_by_the_contracts_formula():
     # 1e6 counts in a 0.1 mL voxel, 9.3 cps/MBq and head, 2 heads, 60 views of 15 s: by hand
-    assert 1e6 * bq_per_ml_per_count(9.3, heads=2, views_per_head=60, seconds_per_view=15.0, voxel_ml=0.1, decay_during_scan=1.0) == pytest.approx(
-        1e6 * 1e6 / (9.3 * 2 * 60 * 15 * 0.1)
-    )
+    assert 1e6 * bq_per_ml_per_count(
+        9.3, heads=2, views_per_head=60, seconds_per_view=15.0, voxel_ml=0.1, decay_during_scan=1.0
+    ) == pytest.approx(1e6 * 1e6 / (9.3 * 2 * 60 * 15 * 0.1))
 
 
 def test_mean_decay_of_a_long_scan_is_its_closed_form_and_of_a_short_one_is_one():
