@@ -163,8 +163,8 @@ INTRODUCTION = (
 MIDDLE = (
     "## Clinical scanner",
     "",
-    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: activity of organs above 100 mL after alignment against the",
-    "same scanner without noise and movement, measured with the true labels; largest error of the three scans. Aim: 3 %.",
+    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: activity of organs above 100 mL after alignment against",
+    "the same scanner without noise and movement, measured with the true labels; largest error of the three scans. Aim: 3 %.",
 )
 
 if __name__ == "__main__":

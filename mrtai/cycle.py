@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from mrtai.engines import dose_engine, tac_model
+from mrtai.engines import DOSE_ENGINES, METHODS, dose_engine, tac_model
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.hashes import input_file
@@ -32,6 +32,7 @@ from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol as DosimetryProtocol
+from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned, RegionDose, Report
 from mrtai.values.study import Cycle
 
@@ -118,9 +119,9 @@ def measure(
 
 
 def named(row: RegionDose) -> RegionDose:
-    """Return the row with its SNOMED code, and its kind where the vocabulary does not know the name."""
-    kind = region_kind(row.name) if row.kind == "organ" else row.kind
-    return replace(row, kind=kind, code=region_code(row.name))
+    """Return the row with its SNOMED code, and as kind ``other`` where the vocabulary does not know its name."""
+    unknown = row.kind == "organ" and region_kind(row.name) == "other"
+    return replace(row, kind="other" if unknown else row.kind, code=region_code(row.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +169,18 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
 
 
 def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
-    """Return the protocol with the request's kinetics and engine in place of its own."""
-    return replace(protocol, kinetics=request.kinetics or protocol.kinetics, dose_engine=request.engine or protocol.dose_engine)
+    """Return the protocol with the request's kinetics and engine in place of its own; refuses names that no engine has."""
+    choice = replace(protocol, kinetics=request.kinetics or protocol.kinetics, dose_engine=request.engine or protocol.dose_engine)
+    for key, value, known in (("kinetics", choice.kinetics, METHODS), ("dose_engine", choice.dose_engine, DOSE_ENGINES)):
+        if value not in known:
+            raise DosimetryError(
+                f"unknown {key}",
+                where=f"protocol {protocol.name}",
+                found=repr(value),
+                remedy=f"choose {', '.join(known)}",
+                code="BAD_PROTOCOL",
+            )
+    return choice
 
 
 def engines_for(protocol: DosimetryProtocol, request: CaseRequest) -> Engines:

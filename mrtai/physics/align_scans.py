@@ -15,6 +15,8 @@ from mrtai.values.study import Cycle, TimePoint
 
 Aligner = Callable[[Image, Image], Alignment]
 
+MOST_OUTSIDE_CT: Final = 0.05
+
 IDENTITY: Final = Alignment(np.eye(4), False, 0.0, 0.0, 0.0, 1.0, 1.0)
 
 
@@ -59,4 +61,15 @@ def _matter(home: TimePoint) -> tuple[Image, NDArray[np.bool_], tuple[Flag, ...]
     body = body_outline(density_map)
     if not body.any():
         body = density_map.require(Quantity.DENSITY).voxels > 0
-    return density_map, body, ()
+    return density_map, body, _uncovered(home.ct, home.spect)
+
+
+def _uncovered(ct: Image, spect: Image) -> tuple[Flag, ...]:
+    """Return a flag when much of the activity lies where the CT does not reach, so that no dose can be given there."""
+    covered = overlap_average(np.ones(ct.grid.shape, dtype=np.float32), ct.grid, spect.grid) > 0.5
+    total = float(np.abs(spect.voxels).sum(dtype=np.float64))
+    outside = float(np.abs(spect.voxels[~covered]).sum(dtype=np.float64)) / total if total > 0 else 0.0
+    if outside <= MOST_OUTSIDE_CT:
+        return ()
+    text = f"{outside:.0%} of the activity in view lies outside the CT; there is no density and no dose there."
+    return (Flag("CT_DOES_NOT_COVER", Severity.REVIEW, text, "Use a CT that covers the SPECT, or mind the missing part."),)

@@ -50,6 +50,14 @@ class Maps:
             return density(ct)
         return averaged(self.aligned.density if ct is None else density(ct), self.contours.grid)
 
+    @cached_property
+    def drawn_on_scan(self) -> bool:
+        """True when the contours fill the lattice of a CT or SPECT of the study, so that their border is the border of view."""
+        scans = self.aligned.cycle.time_points
+        grids = [image.grid for point in scans for image in (point.spect, point.ct) if image is not None]
+        own = self.contours.grid
+        return any(grid.shape == own.shape and np.allclose(grid.spacing_mm, own.spacing_mm) for grid in grids)
+
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Return the region's voxels on the common grid; the remainder is the body outside all regions."""
         if name == REMAINDER:
@@ -98,7 +106,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     return RegionDose(
         name=name,
         kind=_kind(name, single),
-        members=() if single else members,
+        members=() if single else tuple("liver_without_lesions" if member == "liver" else member for member in members),
         code=None,
         source_name=_source_name(maps.contours, name) if single else None,
         found_in_scans=tuple(sorted(set.intersection(*(set(maps.fits.seen_in[member]) for member in members)))),
@@ -193,8 +201,9 @@ def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit | None) -> DoseStatistic
 def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
     if name in (BODY, REMAINDER):
         return ()
-    cut = [member for member in members if touches_border(maps.contours.mask(member)) or touches_border(maps.mask(member))]
-    if not cut:
+    # a SEG may hold only the slices it needs, so its own border means nothing
+    borders = [labels for labels in (maps.fits.labels, maps.contours) if labels is not maps.contours or maps.drawn_on_scan]
+    if not any(touches_border(labels.mask(member)) for labels in borders for member in members):
         return ()
     text = "The region reaches the border of the image: part of it may lie outside, so volume, activity and dose are of the part in view."
     return (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Use a scan that shows the whole region."),)
