@@ -4,7 +4,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -135,6 +136,18 @@ def _watched(title: str) -> "Step":
     return step
 
 
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[str, float], None]]:
+    """Give a function that takes what is being done and the fraction finished; quiet where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        work = progress.add_task(title, total=1.0)
+        yield lambda what, done: progress.update(work, completed=done, description=f"{title}: {what}")
+
+
 def _add_simulate(commands: Any) -> argparse.ArgumentParser:
     simulate: argparse.ArgumentParser = commands.add_parser(
         "simulate", help="a virtual patient whose truth is known", description="Write a virtual patient's scans, with truth/ beside them."
@@ -175,7 +188,10 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
         kinetics=options.kinetics,
         name=options.patient,
     )
-    patient = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
+    with _bar("simulating") as tell:
+        patient = virtual_patient(
+            nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings, progress=tell
+        )
     write_study(patient, options.out, as_format=options.format)
     return {"study": str(options.out), "text": f"virtual patient written: {options.out}"}
 

@@ -18,7 +18,7 @@ from mrtai.io.atomic import write_bytes
 from mrtai.units import GRAM_PER_KG, KG_PER_GRAM
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity, Voxels
-from mrtai.values.labels import Labels
+from mrtai.values.labels import VIRTUAL_ORIGIN, Labels
 from mrtai.values.refusal import DosimetryError
 
 nib: Any = nibabel  # typed in parts only, so its calls are left unchecked
@@ -87,13 +87,14 @@ def read_labels(path: Path) -> Labels:
             code="LABELS_WITHOUT_NAME",
         )
     whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
-    return Labels(whole, names, grid, origin=f"given {path.name}")
+    return Labels(whole, names, grid, origin=f"given {path.name}{_simulated(path)}")
 
 
 def write_labels(path: Path, labels: Labels) -> None:
     """Write a label map and its names as ``<stem>.json`` beside it."""
     largest = max([0, *labels.names])
-    _write(path, labels.voxels.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.int32), labels.grid)
+    voxels = labels.voxels.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.int32)
+    _write(path, voxels, labels.grid, description=labels.origin if labels.origin == VIRTUAL_ORIGIN else "")
     names = {str(value): name for value, name in labels.names.items()}
     write_bytes(path.parent / f"{_stem(path)}.json", (json.dumps(names, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -180,8 +181,15 @@ def _affine_lps(image: Any, path: Path) -> Array:
     return lps
 
 
-def _write(path: Path, voxels: Voxels, grid: Grid) -> None:
+def _simulated(path: Path) -> str:
+    """Return a remark when the file says that a simulator drew it; no other description is repeated, it may hold anything."""
+    said = bytes(nib.load(path).header["descrip"]).rstrip(b"\0").decode("latin-1")
+    return f", {VIRTUAL_ORIGIN}" if said == VIRTUAL_ORIGIN else ""
+
+
+def _write(path: Path, voxels: Voxels, grid: Grid, *, description: str = "") -> None:
     image = nib.Nifti1Image(voxels.T, RAS_PER_LPS @ grid.affine)
+    image.header["descrip"] = description.encode("latin-1")
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
     image.header.set_xyzt_units("mm")

@@ -18,12 +18,11 @@ from mrtai.simulate.voxelise import Voxelised, voxelised
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
-from mrtai.values.labels import Labels
+from mrtai.values.labels import VIRTUAL_ORIGIN, Labels
 
 EXACT, IDEAL, CLINICAL = "exact", "ideal", "clinical"
 CT_GRID = Grid.axial((160, 128, 160), (3.0, 3.0, 3.0))
 SPECT_GRID = Grid.axial((100, 128, 128), (4.8, 4.8, 4.8))
-ORIGIN = "virtual patient (truth)"
 REMAINDER = "remainder"
 
 RENDERING_TOLERANCE = 0.012
@@ -61,8 +60,8 @@ class Camera:
 def true_labels(anatomy: Anatomy, ct: Voxelised) -> tuple[Labels, Labels]:
     """Return the regions on the CT grid, and the body (one region) there, by largest share of each voxel."""
     names = dict(enumerate(anatomy.regions, start=1))
-    regions = Labels(ct.largest(np.maximum(anatomy.region_of_tissue, 0)), names, ct.grid, origin=ORIGIN)
-    body = Labels(ct.largest(anatomy.region_of_tissue != OUTSIDE), {1: "body"}, ct.grid, origin=ORIGIN)
+    regions = Labels(ct.largest(np.maximum(anatomy.region_of_tissue, 0)), names, ct.grid, origin=VIRTUAL_ORIGIN)
+    body = Labels(ct.largest(anatomy.region_of_tissue != OUTSIDE), {1: "body"}, ct.grid, origin=VIRTUAL_ORIGIN)
     return regions, body
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from mrtai.values.grid import Grid
 
+VIRTUAL_ORIGIN = "virtual patient (truth)"
+"""Origin of contours that a simulator knows instead of drawing them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:

@@ -1,0 +1,121 @@
+"""The single commands of the contract, on files a researcher would have."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from mrtai.cli import main
+
+AFFINE = np.diag([-4.0, -4.0, 4.0, 1.0])
+
+
+def save(path, voxels):
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.float32), AFFINE), path)
+    return str(path)
+
+
+def test_dose_of_the_reference_sphere_from_the_command_line(reference, tmp_path):
+    case = np.load(reference / "voxel" / "C1_177Lu_4mm.npz")
+    tia = save(tmp_path / "tia.nii.gz", case["activity_fraction"] * 1e6 / 0.064)  # 1 MBq s in 0.064 mL voxels
+    rho = save(tmp_path / "rho.nii.gz", case["density_g_cm3"])
+    dose, stats = tmp_path / "dose.nii.gz", tmp_path / "stats.json"
+    assert main(["dose", "--tia", tia, "--density", rho, "--nuclide", "Lu-177", "--engine", "convolution", "--out", str(dose)]) == 0
+    labels = tmp_path / "sphere.nii.gz"
+    nibabel.save(nibabel.Nifti1Image((case["label"] == 1).astype(np.uint8), AFFINE), labels)
+    (tmp_path / "sphere.json").write_text('{"1": "lesion_1"}')
+    assert main(["measure", "--dose", str(dose), "--labels", str(labels), "--out", str(stats)]) == 0
+    region = json.loads(stats.read_text())["regions"][0]
+    assert region["name"] == "lesion_1"
+    assert region["volume_ml"] == pytest.approx(0.064 * (case["label"] == 1).sum())
+    expected_gy = case["dose_mGy_per_MBq_s"][case["label"] == 1].mean() * 1e-3
+    # the issue's bound
+    assert region["absorbed_dose_gy"]["mean"] == pytest.approx(expected_gy, rel=0.005)
+
+
+def test_a_ct_of_water_gives_the_dose_of_its_density(tmp_path):
+    tia = np.zeros((21, 21, 21))
+    tia[10, 10, 10] = 1e9
+    # 0 HU is 1.0193 g/mL on Schneider's line
+    ct = save(tmp_path / "ct.nii.gz", np.zeros((21, 21, 21)))
+    rho = save(tmp_path / "rho.nii.gz", np.full((21, 21, 21), np.interp(0, (-97, 14), (0.930486, 1.03))))
+    options = ["--tia", save(tmp_path / "tia.nii.gz", tia), "--nuclide", "Y-90", "--engine", "local"]
+    assert main(["dose", *options, "--ct", ct, "--out", str(tmp_path / "a.nii.gz")]) == 0
+    assert main(["dose", *options, "--density", rho, "--out", str(tmp_path / "b.nii.gz")]) == 0
+    a, b = (np.asarray(nibabel.load(tmp_path / name).dataobj) for name in ("a.nii.gz", "b.nii.gz"))
+    assert a[10, 10, 10] == pytest.approx(b[10, 10, 10], rel=1e-5)
+
+
+def test_fits_of_a_table(tmp_path):
+    rows = ["region,time_h,activity_mbq,activity_sd_mbq"]
+    rows += [f"kidney_left,{t},{100 * 2 ** (-t / 50)},{5 * 2 ** (-t / 50)}" for t in (24, 96, 168)]
+    rows += [f"spleen,{t},{100 * 2 ** (-t / 70)}," for t in (24, 96, 168)]
+    (tmp_path / "tacs.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "fits.json"
+    assert main(["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out", str(out), "--administered-mbq", "7400"]) == 0
+    fits = json.loads(out.read_text())
+    assert (fits["schema"], fits["nuclide"], fits["next_scan"]) == ("mrtai.fits/1", "Lu-177", None)
+    kidney, spleen = fits["regions"]
+    assert kidney["tia_mbq_h"] == pytest.approx(100 * 50 / np.log(2), rel=1e-5)
+    assert kidney["tiac_h"] == pytest.approx(100 * 50 / np.log(2) / 7400, rel=1e-5)
+    assert kidney["tia_sd_mbq_h"] > 0
+    assert spleen["kinetics"]["effective_half_life_h"] == pytest.approx(70, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("region,time_h\nkidney,24\n", "columns activity_mbq are missing"),
+        ("region,time_h,activity_mbq,activity_sd_mbq\nkidney,24,12;5,\n", "line 2, activity_mbq is no number"),
+        ("region,time_h,activity_mbq,activity_sd_mbq\nkidney,24,12,0\n", "an uncertainty is not positive"),
+        ("region,time_h,activity_mbq,activity_sd_mbq\nkidney,24,12,1\nkidney,24,11,1\n", "times must increase"),
+        ("region,time_h,activity_mbq,activity_sd_mbq\n", "the table is empty"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_place(tmp_path, capsys, text, message):
+    (tmp_path / "tacs.csv").write_text(text)
+    assert main(["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out", str(tmp_path / "fits.json")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "fits.json").exists()
+
+
+def test_known_half_lives_come_from_the_command_line(tmp_path):
+    (tmp_path / "tacs.csv").write_text("region,time_h,activity_mbq,activity_sd_mbq\nkidney_left,24,50,2\n")
+    out = tmp_path / "fits.json"
+    options = ["--nuclide", "Lu-177", "--method", "known-half-life", "--half-life-h", "kidney_left=48", "--out", str(out)]
+    assert main(["fit", str(tmp_path / "tacs.csv"), *options]) == 0
+    assert json.loads(out.read_text())["regions"][0]["tia_mbq_h"] == pytest.approx(50 * 2**0.5 * 48 / np.log(2), rel=1e-6)
+
+
+def test_align_carries_a_spect_onto_the_first_ct(tmp_path):
+    i, j, k = np.indices((48, 48, 48)) - 24.0
+    body = np.where((i / 22) ** 2 + (j / 16) ** 2 + (k / 22) ** 2 < 1, 40.0, -1000.0)
+    body[(i - 9) ** 2 + (j + 4) ** 2 + (k - 6) ** 2 < 25] = 300.0
+    body[(i + 10) ** 2 + (j - 3) ** 2 + (k + 8) ** 2 < 36] = -700.0
+    spot = np.exp(-((i - 9) ** 2 + (j + 4) ** 2 + (k - 6) ** 2) / 8)
+    fixed = save(tmp_path / "fixed.nii.gz", body)
+    moving, spect = (save(tmp_path / f"{n}.nii.gz", np.roll(v, (2, -1, 1), (0, 1, 2))) for n, v in (("moving", body), ("spect", spot)))
+    out, transform = tmp_path / "aligned.nii.gz", tmp_path / "t.tfm"
+    command = ["align", "--fixed", fixed, "--moving", moving, "--image", spect, "--out", str(out), "--transform", str(transform)]
+    assert main(command) == 0
+    carried = np.asarray(nibabel.load(out).dataobj)
+    # back within a quarter of a voxel
+    centre = [float((axis * carried).sum() / carried.sum()) for axis in np.indices(carried.shape)]
+    assert centre == pytest.approx([33, 20, 30], abs=0.25)
+    assert "Transform" in transform.read_text()
+
+
+def test_a_bad_protocol_names_the_choices(tmp_path, capsys):
+    assert main(["run", str(tmp_path), "--protocol", "nonsense", "--out", str(tmp_path / "case")]) == 2
+    assert "choose i131, lu177-dotatate, lu177-psma, y90-sirt" in capsys.readouterr().err
+    (tmp_path / "mine.toml").write_text('nuclide = "Lu-177"\nagent = "x"\nexpected_scans = 3\nkinetics = "guess"\n')
+    assert main(["run", str(tmp_path), "--protocol", str(tmp_path / "mine.toml"), "--out", str(tmp_path / "case")]) == 2
+    assert "required" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "--help"])
+    assert stop.value.code == 0
+    assert "lu177-dotatate" in capsys.readouterr().out
