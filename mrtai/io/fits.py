@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrtai.io.atomic import write_bytes
-from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, rounded, scaled, time_activity
+from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, require_valid, rounded, scaled, time_activity
 from mrtai.physics.dvh import statistics
 from mrtai.physics.resample import largest_share
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, SECONDS_PER_HOUR
@@ -57,14 +57,15 @@ def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: str, administered_mb
         for fit in fits
     ]
     document = {"schema": "mrtai.fits/1", "nuclide": nuclide, "regions": regions, "next_scan": None}
-    write_bytes(path, dumped(document).encode())
+    write_bytes(path, dumped(require_valid(document, "fits.schema.json")).encode())
 
 
 def write_stats(dose: Image, labels: Labels, path: Path) -> int:
     """Write ``mrtai.stats/1`` and return the number of regions; mass is null, since a dose map does not know it."""
     on_dose = largest_share(labels, dose.grid)
     regions = [_stats(dose, labels, on_dose, name) for name in labels.names.values()]
-    write_bytes(path, dumped({"schema": "mrtai.stats/1", "regions": regions}).encode())
+    document = require_valid({"schema": "mrtai.stats/1", "regions": regions}, "stats.schema.json")
+    write_bytes(path, dumped(document).encode())
     return len(regions)
 
 
