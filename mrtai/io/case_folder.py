@@ -116,6 +116,10 @@ def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> Non
     (folder / "report.html").write_text(html_report(report, document, pictures, manifest=provenance), "utf-8")
     (folder / "report.pdf").write_bytes(pdf_report(report, document, pictures, manifest=provenance))
     _write_images(report, images)
+    figures = folder / "figures"
+    figures.mkdir()
+    for figure in pictures.figures:
+        (figures / f"{figure.name}.png").write_bytes(figure.content)
 
 
 def _write_images(report: Report, folder: Path) -> None:

@@ -2,6 +2,7 @@ import csv
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -30,7 +31,7 @@ def case(report, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the drawing, which other tests look at."""
-    monkeypatch.setattr(case_folder, "report_figures", lambda report: None)
+    monkeypatch.setattr(case_folder, "report_figures", lambda report: SimpleNamespace(figures=()))
     monkeypatch.setattr(case_folder, "html_report", lambda *args, **named: "<p>")
     monkeypatch.setattr(case_folder, "pdf_report", lambda *args, **named: b"%PDF")
 
@@ -51,7 +52,9 @@ def test_the_case_holds_every_documented_file(case):
         "labels.json",
     }
     assert {path.name for path in (case / "images").iterdir()} == images
-    assert {path.name for path in case.iterdir()} == {"results.json", "report.html", "report.pdf", "manifest.json", "regions.csv", "images"}
+    files = {"results.json", "report.html", "report.pdf", "manifest.json", "regions.csv"}
+    assert {path.name for path in case.iterdir()} == files | {"images", "figures"}
+    assert (case / "figures" / "planes_1.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in case.parent.iterdir()] == ["CASE"]
 
 

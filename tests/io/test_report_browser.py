@@ -11,10 +11,17 @@ from mrtai.io.results import results
 
 sample_report = runpy.run_path(str(Path(__file__).with_name("sample_report.py")))["sample_report"]
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --virtual-time-budget=8000"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--virtual-time-budget=8000",
+]
 
 PROBE = """<script>
 window.addEventListener("error", function (event) { document.body.dataset.fault = event.message; });
