@@ -8,18 +8,20 @@ import os
 import tempfile
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from mrtai.cycle import CaseRequest, dose_cycle, engines_for, read
+from mrtai.engines import tac_model
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.io.simulated_study import write_study
 from mrtai.io.tables import nuclide, point_kernel
 from mrtai.simulate.patient import Settings, virtual_patient
+from mrtai.values.curve import Curve
 from mrtai.values.report import Report
 from mrtai.values.virtual import VirtualPatient
 
@@ -89,21 +91,23 @@ def against_truth(scanner: str, kinetics: str, protocol: str, seed: int) -> list
 
 
 def against_noise_free(seed: int) -> list[Row]:
-    """Return the errors of organs above 100 mL against the same scanner without noise and movement, measured with true labels."""
+    """Return the errors of organs above 100 mL against the same scanner without noise and movement, measured with true labels.
+
+    ``tia`` compares the integrals of the two curves by the same model, ``dose`` holds the largest error of one scan's activity.
+    """
     patient, report = walked("clinical", "population", "lu177-dotatate", seed)
-    cycle, rows = report.aligned.cycle, []
-    still = tuple(replace(point, spect=scan.noise_free, ct=None) for point, scan in zip(cycle.time_points, patient.scans, strict=True))
-    names = {name: value for value, name in patient.labels_spect.names.items()}
-    curves = {row.name: row.curve for row in report.regions}
+    model = tac_model(report.protocol.kinetics, nuclide(report.protocol.nuclide), report.protocol)
+    values = {name: value for value, name in patient.labels_spect.names.items()}
+    curves = {row.name: (row.curve, row.fit) for row in report.regions}
+    voxel_ml, rows = patient.labels_spect.grid.voxel_ml, []
     for name in ("liver", "spleen", "kidney_left", "kidney_right", "stomach", "urinary_bladder"):
-        mask = patient.labels_spect.voxels == names[name]
-        voxel_ml = patient.labels_spect.grid.voxel_ml
-        curve = curves["liver_without_lesions" if name == "liver" else name]
-        if mask.sum() * voxel_ml < 100 or curve is None:
+        mask = patient.labels_spect.voxels == values[name]
+        curve, fit = curves["liver_without_lesions" if name == "liver" else name]
+        if mask.sum() * voxel_ml < 100 or curve is None or fit is None:
             continue
-        expected = np.array([float(point.spect.voxels[mask].sum(dtype=np.float64)) * voxel_ml for point in still])
-        worst = float(np.abs(curve.activity_bq / expected - 1).max())
-        rows.append(Row("clinical", name, worst, float("nan")))
+        still = np.array([float(scan.noise_free.voxels[mask].sum(dtype=np.float64)) * voxel_ml for scan in patient.scans])
+        expected = model(Curve(name, curve.t_h, still, 0.05 * still)).tia_bq_s
+        rows.append(Row("clinical", name, fit.tia_bq_s / expected - 1, float(np.abs(curve.activity_bq / still - 1).max())))
     return rows
 
 
@@ -143,11 +147,13 @@ def main() -> None:
 
 
 def clinical_table(rows: list[Row]) -> list[str]:
-    """Return Markdown: per organ the median and worst of each patient's largest error over its scans."""
-    lines = ["| organ | patients | median | worst |", "| --- | --: | --: | --: |"]
+    """Return Markdown: per organ the errors of Ã, and of the scan that differs most."""
+    lines = ["| organ | patients | TIA median | TIA worst | one scan, median | one scan, worst |", "| --- | --: | --: | --: | --: | --: |"]
     for name in dict.fromkeys(row.region for row in rows):
-        errors = [row.tia for row in rows if row.region == name]
-        lines.append(f"| {name} | {len(errors)} | {np.median(errors):.2%} | {max(errors):.2%} |")
+        tia = np.array([row.tia for row in rows if row.region == name])
+        scan = np.array([row.dose for row in rows if row.region == name])
+        worst = tia[np.abs(tia).argmax()]
+        lines.append(f"| {name} | {tia.size} | {np.median(tia):+.2%} | {worst:+.2%} | {np.median(scan):.2%} | {scan.max():.2%} |")
     return lines
 
 
@@ -163,8 +169,9 @@ INTRODUCTION = (
 MIDDLE = (
     "## Clinical scanner",
     "",
-    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: activity of organs above 100 mL after alignment against",
-    "the same scanner without noise and movement, measured with the true labels; largest error of the three scans. Aim: 3 %.",
+    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: organs above 100 mL after alignment against the same scanner",
+    "without noise and movement, measured with the true labels: integral by the same model, and the activity of the scan that differs",
+    "most. Aim: 3 %. Stomach and bladder hold a fifth of a percent of the activity each: there a single scan's counting noise shows.",
 )
 
 if __name__ == "__main__":

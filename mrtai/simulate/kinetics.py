@@ -9,7 +9,7 @@ from mrtai.values.grid import Array
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.virtual import AgentPriors, LesionPrior, TrueCurve
 
-UPTAKE_HALF_TIME_H = (0.5, 1.5)
+UPTAKE_HALF_TIME_H = (0.5, 1.2)
 LARGEST_SHARE_IN_BODY = 0.95
 """Decay-corrected activity of all regions together never exceeds this share of what was given."""
 

@@ -11,7 +11,7 @@ from mrtai.io.results import results
 
 sample_report = runpy.run_path(str(Path(__file__).with_name("sample_report.py")))["sample_report"]
 
-FLAGS = [
+FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -21,7 +21,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--virtual-time-budget=8000",
-]
+)
 
 PROBE = """<script>
 window.addEventListener("error", function (event) { document.body.dataset.fault = event.message; });
