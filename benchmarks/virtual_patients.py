@@ -169,8 +169,8 @@ INTRODUCTION = (
 MIDDLE = (
     "## Clinical scanner",
     "",
-    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: organs above 100 mL after alignment against the same scanner",
-    "without noise and movement, measured with the true labels: integral by the same model, and the activity of the scan that",
+    "Blur of 11 mm, residual scatter, noise, a patient who moves between scans: organs above 100 mL after alignment against the same",
+    "scanner without noise and movement, measured with the true labels: integral by the same model, and the activity of the scan that",
     "differs most. Aim: 3 %. Stomach and bladder hold a fifth of a percent of the activity each: there a scan's counting noise shows.",
 )
 
