@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from mrtai import __version__
 from mrtai.engines import DOSE_ENGINES, METHODS
@@ -61,8 +61,16 @@ def _refused(refusal: DosimetryError, *, as_json: bool) -> None:
         sys.stderr.write(f"{refusal}\n")
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, as every refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         prog="mrtai",
         description="From the scans of a patient treated with a radiopharmaceutical to absorbed doses.",
         epilog=EPILOGUE,
@@ -157,7 +165,7 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
     simulate.add_argument("--patient", default="Virtual^Patient", metavar="NAME", help="name in the DICOM headers")
     simulate.add_argument("--protocol", default="lu177-dotatate", metavar="P", help="nuclide and agent (default lu177-dotatate)")
     simulate.add_argument("--times-h", type=_times, default=(24.0, 96.0, 168.0), metavar="T,T,…", help="scans, hours after administration")
-    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="one seed, one patient (default 1)")
+    simulate.add_argument("--seed", type=_seed, default=1, metavar="N", help="one seed, one patient (default 1)")
     simulate.add_argument(
         "--scanner",
         choices=("exact", "ideal", "clinical"),
@@ -252,7 +260,7 @@ def _add_fit(commands: Any) -> argparse.ArgumentParser:
     fit.add_argument("--method", choices=METHODS, default="auto", metavar="M", help=f"{', '.join(METHODS)} (default auto)")
     fit.add_argument("--out", required=True, type=Path, metavar="FITS.json")
     fit.add_argument("--protocol", metavar="P", help="half-lives for single-scan windows")
-    fit.add_argument("--administered-mbq", type=float, metavar="X", help="for time-integrated activity coefficients")
+    fit.add_argument("--administered-mbq", type=_positive_number, metavar="X", help="for time-integrated activity coefficients")
     fit.add_argument(
         "--half-life-h",
         action="append",
@@ -270,11 +278,19 @@ def _fit(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.protocols import load_protocol
     from mrtai.io.tables import nuclide
 
+    if options.half_life_h and options.method != "known-half-life":
+        raise DosimetryError(
+            "a known half-life is not used by this method",
+            where="--half-life-h",
+            found=f"--method {options.method}",
+            remedy="add --method known-half-life, or leave --half-life-h out",
+            code="UNUSED_OPTION",
+        )
     decay = nuclide(options.nuclide)
     typical = load_protocol(options.protocol).population_half_life_h if options.protocol else {}
     model = CurveFit(options.method, decay.half_life_h, typical, dict(options.half_life_h))
     fits = [model(curve) for curve in read_curves(options.tacs)]
-    write_fits(fits, options.out, nuclide=decay.name, administered_mbq=options.administered_mbq)
+    write_fits(fits, options.out, nuclide=decay, administered_mbq=options.administered_mbq)
     return {"fits": str(options.out), "text": f"{len(fits)} regions fitted: {options.out}"}
 
 
@@ -342,9 +358,23 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a whole number from 0 is needed")
+    return value
+
+
+def _positive_number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("a number above 0 is needed")
+    return value
+
+
 def _times(text: str) -> tuple[float, ...]:
     times = tuple(float(part) for part in text.split(","))
-    if not times or any(b <= a for a, b in zip((0.0, *times), times, strict=False)):
+    if not times or not all(a < b < float("inf") for a, b in zip((0.0, *times), times, strict=False)):
         raise argparse.ArgumentTypeError("increasing positive hours are needed, for example 24,96,168")
     return times
 
@@ -352,8 +382,8 @@ def _times(text: str) -> tuple[float, ...]:
 def _region_half_life(text: str) -> tuple[str, float]:
     region, _, hours = text.partition("=")
     try:
-        return region, float(hours)
-    except ValueError as error:
+        return region, _positive_number(hours)
+    except (ValueError, argparse.ArgumentTypeError) as error:
         raise argparse.ArgumentTypeError("REGION=HOURS is needed, for example kidney_left=48") from error
 
 

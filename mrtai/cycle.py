@@ -217,6 +217,17 @@ def read(request: CaseRequest, protocol: DosimetryProtocol) -> Cycle:
 
 def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) -> Path:
     """Write the CASE folder and return its path."""
-    parameters = {"kinetics": report.protocol.kinetics, "dose_engine": report.protocol.dose_engine, "device": request.device}
+    # base names only: a folder's name may be a patient's
+    parameters = {
+        "protocol": Path(request.protocol).name,
+        "kinetics": report.protocol.kinetics,
+        "dose_engine": report.protocol.dose_engine,
+        "device": request.device,
+        "threads": request.threads,
+        "cycle": request.cycle,
+        "labels": None if request.labels is None else request.labels.name,
+        "study_toml": None if request.study_toml is None else request.study_toml.name,
+        "calibrations": [path.name for path in request.calibrations],
+    }
     manifest = {"seeds": {"registration": request.seed}, "parameters": parameters, "timings_s": dict(timings_s)}
     return write_case(report, request.out, manifest=manifest)

@@ -114,6 +114,14 @@ def test_a_bad_protocol_names_the_choices(tmp_path, capsys):
     assert "required" in capsys.readouterr().err
 
 
+def test_wrong_arguments_are_told_in_one_line(capsys):
+    for arguments in (["run"], ["fit", "x.csv", "--administered-mbq", "-7400"], ["simulate", "--out", "x", "--times-h", "24,nan"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["run", "--help"])

@@ -1,5 +1,6 @@
 """Rigid registration with SimpleITK, and a gate that keeps the identity when moving did not help."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.report import Alignment
+
+logger = logging.getLogger(__name__)
 
 WORKING_MM: Final = 4.0
 """Registration runs on voxels of this size: full resolution costs ten times more and gains 0.2 mm."""
@@ -52,8 +55,11 @@ class RigidAligner:
         source_grid = _working_grid(moving.grid)
         source, source_body = _prepared(moving, source_grid)
         start = self._start(target, source, body, source_body)
-        first = self._registered(target, source, body, start, seed=self.seed, shrink=(4, 2, 1))
-        second = self._registered(target, source, body, first, seed=self.seed + 1, shrink=(1,))
+        try:
+            first = self._registered(target, source, body, start, seed=self.seed, shrink=(4, 2, 1))
+            second = self._registered(target, source, body, first, seed=self.seed + 1, shrink=(1,))
+        except RuntimeError as fault:  # ITK's one exception: no overlap, no contrast, too few voxels
+            return _failed(target, source, (body, source_body), fault)
         points = _body_points(body, grid)
         residual_mm = float(np.sqrt(np.mean(np.sum((_moved(points, first) - _moved(points, second)) ** 2, axis=1))))
         return self._gated(target, source, (body, source_body), _inverse(first), residual_mm)
@@ -101,6 +107,18 @@ class RigidAligner:
         flags = _doubts(worse and not small, residual_mm, overlaps[1] if moved else overlaps[0])
         matrix = to_fixed if moved else np.eye(4)
         return Alignment(matrix, moved, residual_mm, before, after if moved else before, overlaps[0], overlaps[1 if moved else 0], flags)
+
+
+def _failed(target: Image, source: Image, bodies: tuple[NDArray[np.bool_], NDArray[np.bool_]], fault: RuntimeError) -> Alignment:
+    """Return the identity with a flag: a scan that cannot be registered may still lie where it should."""
+    logger.info("registration failed: %s", " ".join(str(fault).split())[-200:])
+    text = "Registration of this scan onto the first failed; it was left where it was."
+    flag = Flag(
+        "REGISTRATION_FAILED", Severity.REVIEW, text, "Look at the overlay of this scan and the first before trusting its activities."
+    )
+    similarity = _similarity(target, source, bodies[0], np.eye(4))
+    overlap = _overlap(bodies[0], target.grid, bodies[1], source.grid, np.eye(4))
+    return Alignment(np.eye(4), False, None, similarity, similarity, overlap, overlap, (flag,))
 
 
 def _doubts(worse: bool, residual_mm: float, overlap: float) -> tuple[Flag, ...]:

@@ -11,7 +11,7 @@ from scipy import fft
 
 from mrtai.engines.dose_input import checked, deposit_density_kg_per_ml
 from mrtai.physics.kernel import electron_octant, photon_octant
-from mrtai.physics.tissue import body_outline
+from mrtai.physics.tissue import matter
 from mrtai.units import JOULES_PER_MEV, WATER_DENSITY_KG_PER_ML
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image, Quantity
@@ -26,7 +26,7 @@ class Convolution:
     """Point kernels of water integrated over the study's own voxels.
 
     The electrons' energy is divided by the mass of the voxel that takes it. The photon part is dose to water and is not
-    divided by density: collision kerma is continuous across an interface. Outside the body the dose is zero.
+    divided by density: collision kerma is continuous across an interface. Outside all matter the dose is zero.
 
     Attributes:
         kernel: energy around a point source of the nuclide.
@@ -42,13 +42,13 @@ class Convolution:
         """Return the dose maps [Gy] by radiation; see ``ports.DoseEngine``."""
         checked(tia, density)
         grid = tia.grid
-        body = body_outline(density)
+        somewhere = matter(density)
         decays = tia.voxels.astype(np.float32, copy=False) * np.float32(grid.voxel_ml)
         electron_mev = self._convolved(decays, electron_octant(self.kernel, grid.spacing_mm, grid.shape))
         photon_mev = self._convolved(decays, _photons(self.kernel, tuple(grid.spacing_mm.tolist()), grid.shape))
         electron_kg = deposit_density_kg_per_ml(density) * np.float32(grid.voxel_ml)
-        electron_gy = np.where(body, electron_mev * np.float32(JOULES_PER_MEV) / electron_kg, 0)
-        photon_gy = np.where(body, photon_mev * np.float32(JOULES_PER_MEV / (WATER_DENSITY_KG_PER_ML * grid.voxel_ml)), 0)
+        electron_gy = np.where(somewhere, electron_mev * np.float32(JOULES_PER_MEV) / electron_kg, 0)
+        photon_gy = np.where(somewhere, photon_mev * np.float32(JOULES_PER_MEV / (WATER_DENSITY_KG_PER_ML * grid.voxel_ml)), 0)
         return Dose(
             {
                 "electron": Image(electron_gy.astype(np.float32), Quantity.ABSORBED_DOSE, grid),

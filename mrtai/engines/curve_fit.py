@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+from scipy.stats import chi2
 
 from mrtai.physics.curves import SHAPES, Fitted, aicc, fitted, integral_bq_h, terminal_half_life_h
 from mrtai.physics.integrate import HEAD_RULE, TAIL_RULE, tail_half_life_h, trapezoid_weights_h
@@ -18,6 +19,12 @@ METHODS: Final = ("auto", "mono", "bi", "uptake", "trapezoid", "hanscheid", "kno
 
 AT_BOUND: Final = 1e-4
 """A biological rate below this share of the physical one means that the fit ran into its bound."""
+
+POOR_PROBABILITY: Final = 0.01
+"""A χ² this improbable means that curve, points or their uncertainties are wrong."""
+
+HOPELESS_PROBABILITY: Final = 1e-4
+"""Below this ``auto`` stops drawing an exponential through three or four points and joins them instead."""
 
 CLEAR_RISE: Final = 2.0
 """A rise between scans counts when it exceeds so many of its own standard uncertainties."""
@@ -67,7 +74,10 @@ class CurveFit:
             return self._trapezoid(curve, f"activity rises between {n} scans, too few for an uptake model: trapezoids")
         candidates = {name: aicc(1.0, n, len(SHAPES[name].parameters)) is not None for name in SHAPES}
         if not any(candidates.values()):
-            return self._shape("mono", curve, f"{n} scans: one exponential, AICc is not defined for so few")
+            fit = self._shape("mono", curve, f"{n} scans: one exponential, AICc is not defined for so few")
+            if fit.goodness["probability"] >= HOPELESS_PROBABILITY:
+                return fit
+            return replace(self._trapezoid(curve, f"{n} scans that no exponential follows: trapezoids"), flags=fit.flags)
         fits = {name: fitted(SHAPES[name], curve, LN2 / self.half_life_h) for name, possible in candidates.items() if possible}
         scores = {name: aicc(fit.chi_square, n, len(fit.parameters)) or 0.0 for name, fit in fits.items()}
         weight = {name: float(np.exp(-(score - min(scores.values())) / 2.0)) for name, score in scores.items()}
@@ -89,8 +99,13 @@ class CurveFit:
                 code="NO_ACTIVITY",
             )
         freedom = curve.t_h.size - len(fit.parameters)
+        # without stated uncertainties the residuals set them, and there is nothing to test
+        probability = float(chi2.sf(fit.chi_square, freedom)) if freedom and np.all(curve.activity_sd_bq > 0) else 1.0
+        poor, widened = _poor(fit, freedom, probability)
         score = aicc(fit.chi_square, curve.t_h.size, len(fit.parameters))
-        goodness = {"chi_square": fit.chi_square, "degrees_of_freedom": float(freedom)} | ({} if score is None else {"aicc": score})
+        goodness = {"chi_square": fit.chi_square, "degrees_of_freedom": float(freedom), "probability": probability} | (
+            {} if score is None else {"aicc": score}
+        )
         return Fit(
             curve=curve,
             method=self.method,
@@ -99,13 +114,13 @@ class CurveFit:
             covariance=fit.covariance,
             terms=fit.terms,
             tia_bq_s=tia * SECONDS_PER_HOUR,
-            tia_sd_bq_s=None if fit.tia_sd_bq_h is None else fit.tia_sd_bq_h * SECONDS_PER_HOUR,
+            tia_sd_bq_s=None if fit.tia_sd_bq_h is None else fit.tia_sd_bq_h * widened * SECONDS_PER_HOUR,
             effective_half_life_h=terminal_half_life_h(fit.terms),
             fraction_before_first_scan=integral_bq_h(fit.terms, 0.0, float(curve.t_h[0])) / tia,
             fraction_after_last_scan=integral_bq_h(fit.terms, float(curve.t_h[-1])) / tia,
             reason=reason,
             goodness=goodness,
-            flags=self._bound_flags(fit),
+            flags=(*self._bound_flags(fit), *poor),
         )
 
     def _bound_flags(self, fit: Fitted) -> tuple[Flag, ...]:
@@ -236,6 +251,15 @@ class CurveFit:
             f"where dose mapping holds for a half-life of {typical:.0f} h."
         )
         return (Flag("SINGLE_SCAN_OUTSIDE_WINDOW", Severity.REVIEW, text, remedy),)
+
+
+def _poor(fit: Fitted, freedom: int, probability: float) -> tuple[tuple[Flag, ...], float]:
+    """Return a flag when χ² says that the points do not lie on the curve, and the factor that widens its uncertainty (Birge 1932)."""
+    if probability >= POOR_PROBABILITY:
+        return (), 1.0
+    text = f"The points do not lie on the {fit.shape.name} curve: χ² of {fit.chi_square:.3g} for {freedom} degrees of freedom."
+    flag = Flag("FIT_POOR", Severity.REVIEW, text, "Check contour and registration of each scan, or choose another method.")
+    return (flag,), float(np.sqrt(fit.chi_square / freedom))
 
 
 def _without_negatives(curve: Curve) -> tuple[Curve, tuple[Flag, ...]]:

@@ -27,7 +27,9 @@ class GivenLabels:
             if self.labels is None and point.contours is not None:
                 return _carried(point.contours, aligned, scan)
             if self.labels is not None and any(self.labels.grid.same_as(grid) for grid in _grids(aligned, scan)):
-                return _carried(self.labels, aligned, scan)
+                # several scans may share one lattice: geometry cannot tell, so the report says which was assumed
+                taken = replace(self.labels, origin=f"{self.labels.origin}, taken as drawn on scan {point.index}")
+                return _carried(taken, aligned, scan)
         if self.labels is None:
             raise DosimetryError(
                 "no contours",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrtai.engines.dose_input import checked, deposit_density_kg_per_ml
-from mrtai.physics.tissue import body_outline
+from mrtai.physics.tissue import matter
 from mrtai.units import JOULES_PER_MEV
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image, Quantity
@@ -22,10 +22,10 @@ class Local:
     nuclide: Nuclide
 
     def __call__(self, tia: Image, density: Image) -> Dose:
-        """Return D = Ã E / ρ [Gy] for electrons and alphas, zero outside the body; see ``ports.DoseEngine``."""
+        """Return D = Ã E / ρ [Gy] for electrons and alphas, zero in the surrounding air; see ``ports.DoseEngine``."""
         checked(tia, density)
-        body = body_outline(density)
-        per_ml = np.where(body, tia.voxels / deposit_density_kg_per_ml(density), 0.0)
+        somewhere = matter(density)
+        per_ml = np.where(somewhere, tia.voxels / deposit_density_kg_per_ml(density), 0.0)
         energies = {"electron": self.nuclide.electron_mev_per_decay, "alpha": self.nuclide.alpha_mev_per_decay}
         zero = Image(np.zeros(tia.grid.shape, dtype=np.float32), Quantity.ABSORBED_DOSE, tia.grid)
         parts = {

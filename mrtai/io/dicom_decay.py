@@ -72,7 +72,7 @@ def decay_reference(
             return DecayReference.ADMINISTRATION
         case "NONE" if corrected or any(abs(factor - 1) > FACTOR_TOLERANCE for factor in factors):
             raise _held("DECAY_REFERENCE_CONFLICT", "DecayCorrection (0054,1102) is NONE, yet a correction is stated", series)
-        case "" if corrected:
+        case "" if corrected or any(abs(factor - 1) > FACTOR_TOLERANCE for factor in factors):
             raise _held("DECAY_REFERENCE_UNKNOWN", "corrected for decay, but DecayCorrection (0054,1102) does not say to when", series)
         case "NONE" | "":
             return DecayReference.AVERAGE

@@ -10,8 +10,9 @@ from mrtai.io.dicom_administration import started_at
 from mrtai.io.dicom_contours import Contours, read_rtstruct, read_seg, referenced
 from mrtai.io.dicom_cycle import Scan, Settled, of_one_cycle, one_per_visit, scans_of, settled_administration
 from mrtai.io.dicom_decay import DecayReference, decay_reference, header_reference, series_seconds, start_factors
+from mrtai.io.dicom_patient import identity_of, of_one_patient
 from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
-from mrtai.io.dicom_tree import Instance, Series, of_one_patient
+from mrtai.io.dicom_tree import Instance, Series
 from mrtai.io.dicom_volume import read_ct
 from mrtai.io.pseudonym import pseudonym
 from mrtai.io.study_toml import StatedStudy
@@ -56,8 +57,7 @@ class _Visit:
 def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
     """Return the cycle asked for; its SPECTs are in Bq/mL at the start of each acquisition."""
     own = of_one_patient(series, choice.patient)
-    patient_id, issuer = (str(own[0].first.get(tag, "") or "") for tag in ("PatientID", "IssuerOfPatientID"))
-    name = pseudonym(patient_id, issuer, choice.pseudonym_key)
+    name = pseudonym(*identity_of(own), choice.pseudonym_key)
     spects = [one for one in own if is_spect(one)]
     if not spects:
         raise DosimetryError(

@@ -3,16 +3,16 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from mrtai.io.dicom_numbers import require_numbers, whole_or_unknown
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import InputFile
 
@@ -22,24 +22,12 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 IGNORED_FOLDERS: Final = frozenset({"truth"})
 DICOM_ENDINGS: Final = frozenset({".dcm", ".dicom", ".ima"})
 PREAMBLE_BYTES: Final = 128
-NUMBERS: Final = (
-    "RescaleSlope",
-    "RescaleIntercept",
-    "PixelSpacing",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "SpacingBetweenSlices",
-    "SliceThickness",
-    "DecayFactor",
-    "ActualFrameDuration",
-    "NumberOfFrames",
-    "CountsAccumulated",
-)
-
+DIGEST_DIGITS: Final = 8
+NUMBER_TAGS: Final = ("SeriesNumber", "InstanceNumber")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """One DICOM file: its header without pixels, its place and digest; ``name`` is its path within the study."""
+    """One DICOM file: its header without pixels, its place and digest; ``name`` is how messages speak of it, without any path."""
 
     path: Path
     name: str
@@ -67,9 +55,9 @@ class Series:
 
     @property
     def where(self) -> str:
-        """How messages name the series: modality, number and folder; no identity."""
-        number = str(self.first.get("SeriesNumber", "") or "?")
-        return f"{self.modality} series {number} (first file {self.instances[0].name})"
+        """How messages name the series: modality, number and a digest of its UID; folders may be named after patients."""
+        digest = hashlib.sha256(self.uid.encode()).hexdigest()[:DIGEST_DIGITS]
+        return f"{self.modality} series {whole_or_unknown(self.first, 'SeriesNumber')} ({digest})"
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
@@ -90,7 +78,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             elif not path.resolve().is_relative_to(root):
                 raise DosimetryError(
                     "a link leads outside the study folder",
-                    where=str(path.relative_to(folder)),
+                    where=path.name,
                     found="a symbolic link",
                     remedy="copy the file into the folder",
                     code="LINK_OUTSIDE",
@@ -105,41 +93,10 @@ def read_tree(folder: Path) -> tuple[Series, ...]:
     """
     groups: dict[str, list[Instance]] = defaultdict(list)
     for path in files_below(folder):
-        instance = _instance(path, folder)
+        instance = _instance(path)
         if instance is not None:
             groups[_series_uid(instance)].append(instance)
     return tuple(Series(uid, str(group[0].header.get("Modality", "")), tuple(group)) for uid, group in sorted(groups.items()))
-
-
-def of_one_patient(series: Sequence[Series], patient: str | None) -> tuple[Series, ...]:
-    """Return the series of one patient ID; refuses several patients without ``patient``, never naming them."""
-    by_patient: dict[str, list[Series]] = defaultdict(list)
-    for one in series:
-        for identity in sorted({str(i.header.get("PatientID", "") or "").strip() for i in one.instances}):
-            by_patient[identity].append(one)
-    if patient is None and len(by_patient) > 1:
-        raise DosimetryError(
-            "mixed patients",
-            where="study",
-            found=f"{len(by_patient)} patient IDs",
-            remedy="choose one with --patient",
-            code="MIXED_PATIENTS",
-        )
-    wanted = next(iter(by_patient)) if patient is None else patient
-    if wanted not in by_patient:
-        raise DosimetryError(
-            "the patient asked for is not in the study",
-            where="study",
-            found=f"{len(by_patient)} other patient IDs",
-            remedy="check --patient",
-            code="PATIENT_NOT_FOUND",
-        )
-    chosen = tuple(by_patient[wanted])
-    if any(len({str(i.header.get("PatientID", "") or "").strip() for i in one.instances}) > 1 for one in chosen):
-        raise DosimetryError(
-            "one series holds several patients", where="study", found="mixed patient IDs", remedy="separate them", code="MIXED_PATIENTS"
-        )
-    return chosen
 
 
 def _series_uid(instance: Instance) -> str:
@@ -151,31 +108,21 @@ def _series_uid(instance: Instance) -> str:
     return uid
 
 
-def _require_numbers(header: Dataset, name: str) -> None:
-    for tag in NUMBERS:
-        try:
-            values = header.get(tag)
-            np.array([] if values is None or values == "" else values, dtype=np.float64)
-        except (ValueError, TypeError, OverflowError):
-            raise DosimetryError(
-                f"{tag} is not a number", where=name, found="text that cannot be read", remedy="correct the header", code="BAD_HEADER"
-            ) from None
-
-
-def _instance(path: Path, folder: Path) -> Instance | None:
+def _instance(path: Path) -> Instance | None:
     if path.name.upper() == "DICOMDIR":
         return None
-    name = path.relative_to(folder).as_posix()
     with path.open("rb") as stream:
         is_dicom = stream.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] == b"DICM"
     try:
         if not is_dicom and path.suffix.lower() not in DICOM_ENDINGS:
             return None
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        _require_numbers(header, name)
+        modality, series, number = header.get("Modality", "") or "DICOM", *(whole_or_unknown(header, tag) for tag in NUMBER_TAGS)
+        name = f"{modality} series {series}, instance {number}"
+        require_numbers(header, name)
         with path.open("rb") as stream:
             return Instance(path, name, header, hashlib.file_digest(stream, "sha256").hexdigest())
     except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, NotImplementedError) as fault:
         raise DosimetryError(
-            "not DICOM", where=name, found=type(fault).__name__, remedy="remove or re-export the file", code="NOT_DICOM"
+            "not DICOM", where=path.name, found=type(fault).__name__, remedy="remove or re-export the file", code="NOT_DICOM"
         ) from fault

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,13 @@ import numpy as np
 from mrtai.io.atomic import write_bytes
 from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, require_valid, rounded, scaled, time_activity
 from mrtai.physics.dvh import statistics
+from mrtai.physics.plausibility import ceiling_flags, tiac_h
 from mrtai.physics.resample import largest_share
-from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, SECONDS_PER_HOUR
+from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.nuclide import Nuclide
 from mrtai.values.refusal import DosimetryError
 
 COLUMNS: Final = ("region", "time_h", "activity_mbq", "activity_sd_mbq")
@@ -29,21 +32,32 @@ def read_curves(path: Path) -> list[Curve]:
     if not path.is_file():
         raise _bad(path, "the table is missing", "no file", "give a CSV file")
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        table = csv.DictReader(stream)
-        missing = set(COLUMNS) - {"activity_sd_mbq"} - set(table.fieldnames or ())
-        if missing:
-            raise _bad(path, f"columns {', '.join(sorted(missing))} are missing", str(table.fieldnames), f"use {','.join(COLUMNS)}")
-        for number, row in enumerate(table, start=2):
-            rows.setdefault(row["region"], []).append(_numbers(path, number, row))
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin UTF-8 with a mark
+    except UnicodeDecodeError as error:
+        raise _bad(path, "the table is not UTF-8 text", str(error.reason), "save it as CSV in UTF-8") from error
+    table = csv.DictReader(StringIO(text, newline=""))
+    missing = set(COLUMNS) - {"activity_sd_mbq"} - set(table.fieldnames or ())
+    if missing:
+        raise _bad(path, f"columns {', '.join(sorted(missing))} are missing", str(table.fieldnames), f"use {','.join(COLUMNS)}")
+    for number, row in enumerate(table, start=2):
+        if not (row["region"] or "").strip():
+            raise _bad(path, f"line {number} has no region", repr(row["region"]), "name the region")
+        rows.setdefault(row["region"].strip(), []).append(_numbers(path, number, row))
     if not rows:
         raise _bad(path, "the table is empty", "no row", f"use {','.join(COLUMNS)}")
     return [_curve(path, region, points) for region, points in rows.items()]
 
 
-def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: str, administered_mbq: float | None) -> None:
-    """Write ``mrtai.fits/1``; ``tiac_h`` is null where the administered activity is not given."""
-    administered_bq_s = None if administered_mbq is None else administered_mbq * BQ_PER_MBQ * SECONDS_PER_HOUR
+def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: Nuclide, administered_mbq: float | None) -> None:
+    """Write ``mrtai.fits/1``; ``tiac_h`` is null where the administered activity is not given.
+
+    Raises:
+        DosimetryError: ``path`` cannot be a file.
+    """
+    if path.is_dir():
+        raise _bad(path, "the output is a folder", "a folder", "give the name of a file")
+    administered_bq = None if administered_mbq is None else administered_mbq * BQ_PER_MBQ
     regions = [
         {
             "name": fit.curve.region,
@@ -51,18 +65,30 @@ def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: str, administered_mb
             "kinetics": kinetics(fit),
             "tia_mbq_h": scaled(fit.tia_bq_s, BQ_S_PER_MBQ_H),
             "tia_sd_mbq_h": scaled(fit.tia_sd_bq_s, BQ_S_PER_MBQ_H),
-            "tiac_h": None if administered_bq_s is None else rounded(fit.tia_bq_s / administered_bq_s),
-            "flags": flag_list(fit.flags),
+            "tiac_h": None if administered_bq is None else rounded(tiac_h(fit.tia_bq_s, administered_bq)),
+            "flags": flag_list((*fit.flags, *ceiling_flags(fit.tia_bq_s, administered_bq, nuclide))),
         }
         for fit in fits
     ]
-    document = {"schema": "mrtai.fits/1", "nuclide": nuclide, "regions": regions, "next_scan": None}
+    document = {"schema": "mrtai.fits/1", "nuclide": nuclide.name, "regions": regions, "next_scan": None}
     write_bytes(path, dumped(require_valid(document, "fits.schema.json")).encode())
 
 
 def write_stats(dose: Image, labels: Labels, path: Path) -> int:
-    """Write ``mrtai.stats/1`` and return the number of regions; mass is null, since a dose map does not know it."""
+    """Write ``mrtai.stats/1`` and return the number of regions; mass is null, since a dose map does not know it.
+
+    Raises:
+        DosimetryError: no region has a voxel on the dose map.
+    """
     on_dose = largest_share(labels, dose.grid)
+    if not on_dose.voxels.any():
+        raise DosimetryError(
+            "no region lies on the dose map",
+            where="--labels",
+            found=f"{len(labels.names)} regions, none with a voxel of the map",
+            remedy="check that labels and dose are of one patient and one space",
+            code="FOREIGN_GRID",
+        )
     regions = [_stats(dose, labels, on_dose, name) for name in labels.names.values()]
     document = require_valid({"schema": "mrtai.stats/1", "regions": regions}, "stats.schema.json")
     write_bytes(path, dumped(document).encode())
@@ -87,6 +113,8 @@ def _numbers(path: Path, line: int, row: dict[str, str | None]) -> tuple[float, 
             values.append(float(text))
         except ValueError as error:
             raise _bad(path, f"line {line}, {column} is no number", repr(text), "write numbers with a decimal point") from error
+        if not np.isfinite(values[-1]):
+            raise _bad(path, f"line {line}, {column} is not finite", repr(text), "leave an unknown uncertainty empty")
     return values[0], values[1], values[2]
 
 

@@ -58,7 +58,7 @@ def _matter(home: TimePoint) -> tuple[Image, NDArray[np.bool_], tuple[Flag, ...]
         flag = Flag("NO_CT_DENSITY_ONE", Severity.REVIEW, text, "Add the CT of one scan; doses in lung and bone are wrong without it.")
         return water_in(body, grid), body, (flag,)
     density_map = averaged(density(home.ct), grid)
-    body = body_outline(density_map)
+    body = body_outline(density_map, home.spect)
     if not body.any():
         body = density_map.require(Quantity.DENSITY).voxels > 0
     return density_map, body, _uncovered(home.ct, home.spect)

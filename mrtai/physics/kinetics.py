@@ -22,6 +22,13 @@ TacModel = Callable[[Curve], Fit]
 LEAST_SHARE_IN_VIEW: Final = 0.98
 """A scan that sees less of a region than this does not count for its curve."""
 
+LEAST_REMAINDER_IN_VIEW: Final = 0.95
+"""The rest of a body that goes on beyond the view is never seen whole; a patient who lies 2 cm higher loses this much of it."""
+
+ABSOLUTE_SD: Final = 0.01
+"""Least standard uncertainty of an activity in units of the region's largest: noise and residual scatter do not fade with the
+region, and without it a late point near zero would rule the fit."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionFits:
@@ -70,7 +77,8 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
     common = max((point.calibration_sd or 0.0 for point in points), default=0.0)
     for value, name in {**labels.names, 0: REMAINDER}.items():
         activity = np.array([scan[name] for scan in sums])
-        curves[name] = Curve(name, t_h, activity, protocol.activity_sd_relative * np.maximum(np.abs(activity), 1e-3 * abs(activity).max()))
+        sd = np.maximum(protocol.activity_sd_relative * np.abs(activity), ABSOLUTE_SD * np.abs(activity).max())
+        curves[name] = Curve(name, t_h, activity, sd)
         used = _whole_in_view(aligned, labels, value)
         seen[name] = tuple(points[i].index for i in np.flatnonzero(used))
         fits[name], flags[name] = _fit(curves[name], used, model)
@@ -92,14 +100,15 @@ def with_common(fit: Fit, common_relative_sd: float) -> Fit:
 
 
 def _whole_in_view(aligned: Aligned, labels: Labels, value: int) -> NDArray[np.bool_]:
-    """Return which scans see the region whole, boolean ``(scans,)``; the remainder is whatever is in view."""
+    """Return which scans see the region whole, boolean ``(scans,)``; of the remainder, as much of the body as the first one sees."""
     scans = len(aligned.spects)
-    if value == 0 or not aligned.in_view:
+    if not aligned.in_view:
         return np.ones(scans, dtype=np.bool_)
-    mask = labels.voxels == value
+    mask = (labels.voxels == value) & (aligned.body if value == 0 else True)
     if not mask.any():
-        return np.zeros(scans, dtype=np.bool_)
-    return np.array([float(view[mask].mean()) >= LEAST_SHARE_IN_VIEW for view in aligned.in_view])
+        return np.full(scans, value == 0)
+    least = LEAST_REMAINDER_IN_VIEW if value == 0 else LEAST_SHARE_IN_VIEW
+    return np.array([float(view[mask].mean()) >= least for view in aligned.in_view])
 
 
 def _fit(curve: Curve, used: NDArray[np.bool_], model: TacModel) -> tuple[Fit | None, tuple[Flag, ...]]:

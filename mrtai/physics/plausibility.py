@@ -41,19 +41,23 @@ def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide) -> tuple[Fl
             flags.append(
                 Flag("ACTIVITY_ABOVE_ADMINISTERED", Severity.REVIEW, text, "Check calibration, decay reference and the injection record.")
             )
-    total = sum(fits.tia_bq_s.values())
-    if tiac_h(total, given) > physical_ceiling_h(nuclide):
-        flags.append(_ceiling(tiac_h(total, given), nuclide))
-    return tuple(flags)
+    return (*flags, *ceiling_flags(sum(fits.tia_bq_s.values()), given, nuclide))
+
+
+def ceiling_flags(tia_bq_s: float, administered_bq: float | None, nuclide: Nuclide) -> tuple[Flag, ...]:
+    """Return a flag when ã exceeds the physical ceiling; none where the administered activity is not known."""
+    if administered_bq is None or tiac_h(tia_bq_s, administered_bq) <= physical_ceiling_h(nuclide):
+        return ()
+    coefficient_h = tiac_h(tia_bq_s, administered_bq)
+    text = f"ã of {coefficient_h:.0f} h is above the physical ceiling of {physical_ceiling_h(nuclide):.0f} h."
+    return (Flag("TIA_ABOVE_CEILING", Severity.REVIEW, text, "Check calibration, decay reference and the administered activity."),)
 
 
 def region_flags(
     name: str, tia_bq_s: float, mean_gy: float, administered_bq: float, protocol: Protocol, nuclide: Nuclide
 ) -> tuple[Flag, ...]:
     """Return flags of one region: integral above the ceiling, dose outside the plausible range or above the protocol's limit."""
-    flags = []
-    if tiac_h(tia_bq_s, administered_bq) > physical_ceiling_h(nuclide):
-        flags.append(_ceiling(tiac_h(tia_bq_s, administered_bq), nuclide))
+    flags = [*ceiling_flags(tia_bq_s, administered_bq, nuclide)]
     gy_per_gbq = mean_gy / (administered_bq / (BQ_PER_MBQ * 1e3))
     low, high = _plausible(name, protocol)
     if not low <= gy_per_gbq <= high:
@@ -69,8 +73,3 @@ def region_flags(
 def _plausible(name: str, protocol: Protocol) -> tuple[float, float]:
     family = "lesion" if name.startswith(("lesion_", "tumour")) else name
     return protocol.plausible_gy_per_gbq.get(family, (0.0, float("inf")))
-
-
-def _ceiling(coefficient_h: float, nuclide: Nuclide) -> Flag:
-    text = f"ã of {coefficient_h:.0f} h is above the physical ceiling of {physical_ceiling_h(nuclide):.0f} h."
-    return Flag("TIA_ABOVE_CEILING", Severity.REVIEW, text, "Check calibration, decay reference and the administered activity.")

@@ -26,6 +26,8 @@ from mrtai.values.regions import is_lesion, unions
 from mrtai.values.report import Aligned, BiologicalDose, BudgetTerm, DoseStatistics, RegionDose
 
 BODY = "body"
+MOST_OUTSIDE_BODY = 0.05
+"""Contours and outlines may disagree about the skin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     single = members == (name,)
     fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model)
     mask = _mask(maps, name, members)
-    flags = (*flags, *_view_flags(maps, name, members))
+    flags = (*flags, *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
     measurable = fit is not None or set(members) <= maps.fits.empty
     dose = _dose(maps, mask, fit) if measurable and mask.any() else None
@@ -106,7 +108,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     return RegionDose(
         name=name,
         kind=_kind(name, single),
-        members=() if single else tuple("liver_without_lesions" if member == "liver" else member for member in members),
+        members=_shown(name, members),
         code=None,
         source_name=_source_name(maps.contours, name) if single else None,
         found_in_scans=tuple(sorted(set.intersection(*(set(maps.fits.seen_in[member]) for member in members)))),
@@ -120,6 +122,13 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         common_relative_sd=maps.fits.common_relative_sd,
         curve=_summed(maps.fits, name, members),
     )
+
+
+def _shown(name: str, members: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a union's members by the names they have in the report, where ``liver`` means parenchyma and lesions."""
+    if members in ((name,), ("liver",)):
+        return ()
+    return tuple("liver_without_lesions" if member == "liver" else member for member in members)
 
 
 def _kind(name: str, single: bool) -> str:
@@ -175,7 +184,18 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
         reason=f"sum of its members' integrals; half-life and shape from their summed curve ({shape.reason})",
         flags=(),
     )
-    return with_common(united, fits.common_relative_sd), ()
+    return with_common(united, fits.common_relative_sd), _members_flags(fits, members)
+
+
+def _members_flags(fits: RegionFits, members: tuple[str, ...]) -> tuple[Flag, ...]:
+    """Return what makes members doubtful, one flag a code, naming them: a union is no better than its parts."""
+    found: dict[str, list[tuple[str, Flag]]] = {}
+    for member in members:
+        fit = fits.fits[member]
+        for flag in (*fits.flags[member], *(fit.flags if fit is not None else ())):
+            if flag.severity is not Severity.INFO:
+                found.setdefault(flag.code, []).append((member, flag))
+    return tuple(replace(of[0][1], text=f"{', '.join(dict.fromkeys(m for m, _ in of))}: {of[0][1].text}") for of in found.values())
 
 
 def _summed(fits: RegionFits, name: str, members: tuple[str, ...]) -> Curve:
@@ -207,6 +227,17 @@ def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, 
         return ()
     text = "The region reaches the border of the image: part of it may lie outside, so volume, activity and dose are of the part in view."
     return (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Use a scan that shows the whole region."),)
+
+
+def _body_flags(maps: Maps, name: str, mask: NDArray[np.bool_]) -> tuple[Flag, ...]:
+    """Return a flag when part of the region gets no dose because no body was found there."""
+    if name in (BODY, REMAINDER) or not mask.any():
+        return ()
+    outside = 1.0 - float(maps.aligned.body[mask].mean())
+    if outside <= MOST_OUTSIDE_BODY:
+        return ()
+    text = f"{outside:.0%} of the region lies where the CT shows no body; dose and mass there are zero or wrong."
+    return (Flag("REGION_OUTSIDE_BODY", Severity.REVIEW, text, "Check the contour and that the CT covers the region."),)
 
 
 def _biological(

@@ -17,6 +17,9 @@ _GRAM_PER_ML: Final = (0.00121, 0.93, 0.930486, 1.03, 1.031, 1.1199, 1.0762, 1.9
 BODY_DENSITY_KG_PER_ML: Final = 0.3 * WATER_DENSITY_KG_PER_ML
 """Above this is tissue; between air and soft tissue, so that blurred skin is cut half-way."""
 
+LEAST_ACTIVE_SHARE: Final = 2e-3
+"""Of all activity: a leg holds more, blur and scatter on a couch less."""
+
 BODY_SHARE_OF_MAXIMUM: Final = 0.01
 """Without CT the body is where smoothed activity exceeds this share of its 99.9th percentile."""
 
@@ -32,16 +35,24 @@ def density(ct: Image) -> Image:
     return Image(density_kg_per_ml(ct.require(Quantity.HOUNSFIELD).voxels), Quantity.DENSITY, ct.grid)
 
 
-def body_outline(density_map: Image) -> NDArray[np.bool_]:
-    """Return the largest connected dense object with its air-filled organs, shape ``(z, y, x)``.
+def matter(density_map: Image) -> NDArray[np.bool_]:
+    """Return all that is no surrounding air, shape ``(z, y, x)``: every dense object with the air inside it.
 
-    Lungs and bowel gas belong to the body; the couch, where it is not touched by the patient, does not. Holes are filled
-    slice by slice, since the airways of a cropped image are open at its first or last slice.
+    Holes are filled slice by slice, since the airways of a cropped image are open at its first or last slice.
+    """
+    dense = density_map.require(Quantity.DENSITY).voxels > BODY_DENSITY_KG_PER_ML
+    return np.stack([ndimage.binary_fill_holes(slab) for slab in dense])
+
+
+def body_outline(density_map: Image, spect: Image) -> NDArray[np.bool_]:
+    """Return the patient with lungs and bowel gas, shape ``(z, y, x)``.
+
+    That is the largest dense object and every other that holds activity, as arms and legs do and a couch does not.
     """
     dense = density_map.require(Quantity.DENSITY).voxels > BODY_DENSITY_KG_PER_ML
     # an opening of one voxel cuts the thin bridges between patient and couch
     eroded = ndimage.binary_erosion(dense, border_value=1)
-    body = _largest(eroded) if eroded.any() else _largest(dense)
+    body = _active(eroded if eroded.any() else dense, spect.require(Quantity.ACTIVITY_CONCENTRATION).voxels)
     # three steps bring back the eroded skin with its edges and corners, and no bridge longer than two voxels
     body = ndimage.binary_dilation(body, iterations=3, mask=dense)
     return np.stack([ndimage.binary_fill_holes(slab) for slab in body])
@@ -68,6 +79,20 @@ def water_in(body: NDArray[np.bool_], grid: Grid) -> Image:
 def _sigma(grid: Grid, smoothing_mm: float = 5.0) -> tuple[float, float, float]:
     z, y, x = (smoothing_mm / grid.spacing_mm)[::-1]
     return float(z), float(y), float(x)
+
+
+def _active(mask: NDArray[np.bool_], activity: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the largest object of the mask and every other that holds more than ``LEAST_ACTIVE_SHARE`` of the activity."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    share = np.bincount(parts.ravel(), weights=np.maximum(activity, 0.0).ravel(), minlength=count + 1)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    kept = share > LEAST_ACTIVE_SHARE * share.sum()
+    sizes[0] = 0
+    kept[sizes.argmax()], kept[0] = True, False
+    found: NDArray[np.bool_] = kept[parts]
+    return found
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -77,6 +77,14 @@ def test_another_patient_is_flagged():
     assert alignment.flags
 
 
+def test_what_cannot_be_registered_stays_where_it_is_and_is_flagged():
+    water = Image(np.full(GRID.shape, 0, dtype=np.float32), Quantity.HOUNSFIELD, GRID)
+    moved = water.on(Grid(GRID.shape, GRID.spacing_mm, GRID.origin_mm + 2000.0, GRID.direction))
+    alignment = RigidAligner()(water, moved)
+    assert not alignment.moved
+    assert "REGISTRATION_FAILED" in [flag.code for flag in alignment.flags]
+
+
 def test_the_same_registration_twice_is_bit_identical():
     to_first = rigid((1, 1, 1), (3, 3, 3))
     later = torso(GRID.moved(to_first), noise=15, seed=1).on(GRID)

@@ -121,6 +121,15 @@ def test_the_water_sphere_of_the_reference_gets_its_monte_carlo_dose(reference, 
     assert dose_mgy[sphere].mean() == pytest.approx(case["dose_mGy_per_MBq_s"].T[sphere].mean(), rel=0.005)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_two_bottles_get_the_dose_of_their_own(name):
+    density = np.full(GRID.shape, 1.2e-6, dtype=np.float32)
+    density[4:11, 4:11, 2:7] = density[4:11, 4:11, 12:17] = 1e-3
+    dose = engine(name)(source(GRID, (7, 7, 4), (7, 7, 14)), Image(density, Quantity.DENSITY, GRID)).total.voxels
+    assert dose[7, 7, 4] == pytest.approx(dose[7, 7, 14], rel=1e-4)
+    assert dose[7, 7, 4] > 0
+
+
 def test_activity_blurred_into_air_makes_no_dose_of_hundreds_of_gray():
     density = np.full(GRID.shape, 1e-3, dtype=np.float32)
     density[7, 8, 9] = 1.2e-6

@@ -80,6 +80,21 @@ def test_a_single_scan_outside_its_window_is_flagged(t_h, flagged):
     assert ("SINGLE_SCAN_OUTSIDE_WINDOW" in [flag.code for flag in result.flags]) is flagged
 
 
+def test_points_that_lie_on_no_curve_are_flagged_and_widen_the_uncertainty():
+    good, bad = fit("mono", falling(50.0, (24, 96, 168))), fit("mono", curve((24, 96, 168), (1e8, 3e7, 2e7)))
+    assert "FIT_POOR" not in [flag.code for flag in good.flags]
+    assert "FIT_POOR" in [flag.code for flag in bad.flags]
+    assert bad.tia_sd_bq_s / bad.tia_bq_s > 2 * good.tia_sd_bq_s / good.tia_bq_s
+
+
+def test_auto_joins_points_that_no_exponential_follows():
+    result = fit("auto", curve((24, 96, 168), (1e8, 5e6, 6e7)))
+    assert result.model == "trapezoid"
+    assert "FIT_POOR" in [flag.code for flag in result.flags]
+    by_hand = 24 * 1e8 + 72 * (1e8 + 5e6) / 2 + 72 * (5e6 + 6e7) / 2 + 6e7 * LU177_HALF_LIFE_H / LN2
+    assert result.tia_bq_s == pytest.approx(by_hand * 3600, rel=1e-9)
+
+
 def test_known_half_life_takes_physical_decay_for_microspheres():
     result = CurveFit("known-half-life", 64.1, known_half_life_h={"default": 64.1})(falling(64.1, (20,)))
     assert result.tia_bq_s == pytest.approx(1e8 * 64.1 * 3600 / LN2, rel=1e-12)
