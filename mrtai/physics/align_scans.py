@@ -1,12 +1,12 @@
 """Every scan of a cycle on the grid of the first complete one, with the density there."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.physics.resample import averaged, overlap_average, resampled
+from mrtai.physics.resample import averaged, resampled, within
 from mrtai.physics.tissue import body_from_activity, body_outline, density, water_in
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image, Quantity
@@ -46,8 +46,7 @@ def _carried(point: TimePoint, alignment: Alignment, home: TimePoint) -> tuple[I
     grid = home.spect.grid
     if moved.grid.same_as(grid):
         return moved, np.ones(grid.shape, dtype=np.bool_)
-    seen: NDArray[Any] = overlap_average(np.ones(point.spect.grid.shape, dtype=np.float32), moved.grid, grid)
-    return resampled(moved, grid), seen > 0.5
+    return resampled(moved, grid), within(moved.grid, grid)
 
 
 def _matter(home: TimePoint) -> tuple[Image, NDArray[np.bool_], tuple[Flag, ...]]:
@@ -66,7 +65,7 @@ def _matter(home: TimePoint) -> tuple[Image, NDArray[np.bool_], tuple[Flag, ...]
 
 def _uncovered(ct: Image, spect: Image) -> tuple[Flag, ...]:
     """Return a flag when much of the activity lies where the CT does not reach, so that no dose can be given there."""
-    covered = overlap_average(np.ones(ct.grid.shape, dtype=np.float32), ct.grid, spect.grid) > 0.5
+    covered = within(ct.grid, spect.grid)
     total = float(np.abs(spect.voxels).sum(dtype=np.float64))
     outside = float(np.abs(spect.voxels[~covered]).sum(dtype=np.float64)) / total if total > 0 else 0.0
     if outside <= MOST_OUTSIDE_CT:

@@ -45,6 +45,17 @@ def resampled(image: Image, grid: Grid, *, order: int = 3, outside: float = 0.0)
     return Image(voxels, image.quantity, grid)
 
 
+def within(source: Grid, target: Grid) -> NDArray[np.bool_]:
+    """Return which voxel centres of ``target`` lie in a voxel of ``source``, shape ``target.shape``."""
+    matrix, offset = index_map(source, target)
+    z, y, x = (np.arange(n, dtype=np.float32) for n in target.shape)
+    inside = np.ones(target.shape, dtype=np.bool_)
+    for row, start, length in zip(matrix, offset, source.shape, strict=True):
+        index = (row[0] * z)[:, None, None] + (row[1] * y)[:, None] + (row[2] * x + start)
+        inside &= (index >= -0.5) & (index <= length - 0.5)
+    return inside
+
+
 def averaged(image: Image, grid: Grid) -> Image:
     """Return the volume average of the image over each voxel of ``grid``; outside the image counts as zero."""
     return Image(overlap_average(image.voxels, image.grid, grid).astype(np.float32), image.quantity, grid)

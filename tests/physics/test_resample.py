@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mrtai.physics.quantify import bq_per_ml_per_count, dead_time_factor, mean_decay_during_scan
-from mrtai.physics.resample import averaged, largest_share, resampled
+from mrtai.physics.resample import averaged, largest_share, resampled, within
 from mrtai.physics.tia_map import tia_map
 from mrtai.physics.tissue import body_outline, density_kg_per_ml
 from mrtai.values.grid import Grid
@@ -75,6 +75,15 @@ def test_no_region_competes_like_a_region_does():
     voxels[0, :, 3] = 1  # 2 of 8
     shared = largest_share(Labels(voxels, {1: "a", 2: "b"}, fine), coarse)
     assert shared.voxels.tolist() == [[[0, 2]]]
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_what_lies_within_another_grid_is_what_interpolation_finds_there(angle):
+    target = COARSE.moved(rotation(angle, (20, 5, -8)))
+    ones = Image(np.ones(FINE.shape, dtype=np.float32), Quantity.DENSITY, FINE)
+    found = within(FINE, target)
+    assert np.array_equal(found, resampled(ones, target, order=0).voxels > 0.5)
+    assert 0 < found.sum() < found.size
 
 
 def test_mirrored_grids_mirror_the_contours():
