@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from time import perf_counter
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -37,9 +38,9 @@ def run(folder: Path) -> int:
 def table(case: Path) -> Table:
     """Return the case's dose table for a terminal."""
     results = json.loads((case / "results.json").read_text(encoding="utf-8"))
-    shown = Table(title=f"Draft {results['patient']['pseudonym']}, cycle {results['cycle']}: absorbed dose")
-    for heading in ("region", "volume mL", "T_eff h", "TIA MBq h", "dose Gy", "± fit Gy", "verdict"):
-        shown.add_column(heading, justify="left" if heading in ("region", "verdict") else "right")
+    shown = Table(box=SIMPLE, title=f"Draft {results['patient']['pseudonym']}, cycle {results['cycle']}: absorbed dose")
+    for heading in ("region", "volume mL", "T½ eff h", "TIA MBq h", "dose Gy", "± fit Gy", "verdict"):
+        shown.add_column(heading, justify="left" if heading in ("region", "verdict") else "right", no_wrap=True)
     for region in results["regions"]:
         numbers = (
             region["volume_ml"],
