@@ -10,6 +10,9 @@ import pytest
 
 from mrtai.cli import main
 
+# one worker makes the study that all of them share
+pytestmark = pytest.mark.xdist_group("cycle")
+
 SOFT_TISSUE = (
     "liver",
     "liver_without_lesions",
