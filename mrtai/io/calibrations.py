@@ -40,7 +40,7 @@ def read_calibration(path: Path) -> Calibration:
             dead_time_tau_us=_dead_time(table, where),
             recovery=_recovery(table, where),
         )
-    except (ValueError, TypeError) as fault:
+    except (ValueError, TypeError, OverflowError) as fault:
         raise DosimetryError("impossible values", where=where, found=str(fault), remedy="correct them", code=CODE) from fault
 
 

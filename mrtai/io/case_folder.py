@@ -20,6 +20,8 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Report
 
 KEPT_STATES: Final = ("signed", "released")
+OUR_FOLDERS: Final = frozenset({"images", "figures", "dicom"})
+OUR_FILES: Final = frozenset({"results.json", "manifest.json", "regions.csv"})
 CSV_COLUMNS: Final = (
     "region",
     "kind",
@@ -48,7 +50,7 @@ def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Pat
     the new one. ``manifest`` holds what only the caller knows (see ``case_manifest``).
 
     Raises:
-        DosimetryError: ``out`` is not a case of ours, or a signed or released one.
+        DosimetryError: ``out`` lies below a file, is not a case of ours, holds foreign files, or is signed or released.
     """
     require_replaceable(out)
     out = out.resolve()
@@ -66,7 +68,8 @@ def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Pat
 
 
 def require_replaceable(out: Path) -> None:
-    """Raise ``DosimetryError`` unless ``out`` is absent, empty, or a case of ours that nobody has signed or released."""
+    """Raise ``DosimetryError`` unless ``out`` is absent, empty, or a case of ours alone that nobody has signed or released."""
+    _require_folder_above(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or _value(out / "manifest.json", "schema") != MANIFEST_SCHEMA:
@@ -75,6 +78,15 @@ def require_replaceable(out: Path) -> None:
             where=out.name,
             found="a folder with other content" if out.is_dir() else "a file",
             remedy="choose a new or empty folder for --out",
+            code="OUTPUT_NOT_OURS",
+        )
+    foreign = sum(not _is_ours(path) for path in out.iterdir())
+    if foreign:
+        raise DosimetryError(
+            "the case holds files that are not ours, which replacing it would delete",
+            where=out.name,
+            found=f"{foreign} beside {', '.join(sorted(OUR_FILES))}, report.* and {', '.join(sorted(OUR_FOLDERS))}",
+            remedy="move them away, or choose another folder for --out",
             code="OUTPUT_NOT_OURS",
         )
     state = _value(out / "results.json", "state")
@@ -86,6 +98,24 @@ def require_replaceable(out: Path) -> None:
             remedy="choose another folder for --out; a signed case is never replaced",
             code="CASE_SIGNED",
         )
+
+
+def _require_folder_above(out: Path) -> None:
+    above = next(place for place in out.absolute().parents if place.exists())
+    if not above.is_dir():
+        raise DosimetryError(
+            "the output cannot lie below a file",
+            where=out.name,
+            found="a file where a folder is needed",
+            remedy="choose a folder for --out",
+            code="BAD_OUTPUT",
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_dir():
+        return path.name in OUR_FOLDERS
+    return path.name in OUR_FILES or path.name.startswith("report.")
 
 
 def regions_csv(document: Json) -> str:

@@ -1,12 +1,20 @@
 """Instants and the hours between them, with and without time zones."""
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
+from itertools import pairwise
 
 from pydicom.dataset import Dataset
 
 from mrtai.units import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from mrtai.values.refusal import DosimetryError
+
+FARTHEST_ZONE_H = 14
+"""No place on earth is further from UTC (PS3.5 6.2 allows -12 to +14)."""
+
+YEARS = range(1900, 3000)
+"""Placeholders such as 0001 and 9999 are no dates, and arithmetic with them overflows."""
 
 _DATE = re.compile(r"^(\d{4})[.-]?(\d{2})[.-]?(\d{2})$")
 _TIME = re.compile(r"^(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?$")
@@ -25,6 +33,19 @@ def hours_between(earlier: datetime, later: datetime) -> float:
     return seconds_between(earlier, later) / SECONDS_PER_HOUR
 
 
+def require_distinct(starts: Sequence[datetime], where: str) -> None:
+    """Raise ``DosimetryError`` where two scans, in order of time, start at one instant: a curve has one value at a time."""
+    for earlier, later in pairwise(starts):
+        if seconds_between(earlier, later) <= 0:
+            raise DosimetryError(
+                "two scans start at one time",
+                where=where,
+                found=f"{later.isoformat()} twice",
+                remedy="correct started_at, or keep the scan that counts",
+                code="DUPLICATE_SCAN",
+            )
+
+
 def zone_of(header: Dataset) -> timezone | None:
     """Return the zone of ``TimezoneOffsetFromUTC`` (0008,0201), None where the header has none."""
     text = str(header.get("TimezoneOffsetFromUTC", "") or "").strip()
@@ -33,7 +54,7 @@ def zone_of(header: Dataset) -> timezone | None:
     found = _OFFSET.fullmatch(text)
     if found is None:
         raise _unreadable("TimezoneOffsetFromUTC (0008,0201)")
-    return _zone(found)
+    return _zone(found, "TimezoneOffsetFromUTC (0008,0201)")
 
 
 def date_and_time(header: Dataset, date_tag: str, time_tag: str, zone: timezone | None) -> datetime | None:
@@ -58,7 +79,8 @@ def date_time(header: Dataset, tag: str, zone: timezone | None) -> datetime | No
     if len(bare) < len("YYYYMMDDHH"):
         return None
     day, hour = bare[:8], bare[8:]
-    return datetime.combine(_day(day, tag), datetime.min.time()).replace(tzinfo=_zone(found) if found else zone) + _time_of_day(hour, tag)
+    zone = _zone(found, tag) if found else zone
+    return datetime.combine(_day(day, tag), datetime.min.time()).replace(tzinfo=zone) + _time_of_day(hour, tag)
 
 
 def _text(header: Dataset, tag: str) -> str:
@@ -68,7 +90,7 @@ def _text(header: Dataset, tag: str) -> str:
 def _day(text: str, tag: str) -> date:
     found = _DATE.fullmatch(text)
     try:
-        if found:
+        if found and int(found[1]) in YEARS:
             return date(int(found[1]), int(found[2]), int(found[3]))
     except ValueError:
         pass
@@ -83,8 +105,11 @@ def _time_of_day(text: str, tag: str) -> timedelta:
     return timedelta(seconds=seconds, microseconds=int((found[4] or "0").ljust(6, "0")))
 
 
-def _zone(found: re.Match[str]) -> timezone:
-    minutes = int(found[2]) * 60 + int(found[3])
+def _zone(found: re.Match[str], tag: str) -> timezone:
+    hours, minutes = int(found[2]), int(found[3])
+    if hours > FARTHEST_ZONE_H or minutes > 59:
+        raise _unreadable(tag)
+    minutes += hours * 60
     return timezone(timedelta(minutes=-minutes if found[1] == "-" else minutes))
 
 

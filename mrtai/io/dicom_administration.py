@@ -7,6 +7,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from mrtai.io.clock import date_and_time, date_time, seconds_between, time_of_day, zone_of
+from mrtai.io.dicom_numbers import number_of
 from mrtai.io.dicom_tree import Series
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.study_toml import StatedStudy
@@ -54,11 +55,11 @@ def stated_administration(series: Series, nuclide: str, half_life_s: float, stud
 
     Raises:
         Held: an activity that is given in MBq where Bq belongs.
-        DosimetryError: a half-life that is not that of the stated nuclide, or an unreadable date.
+        DosimetryError: a half-life that is not that of the stated nuclide, or an unreadable number or date.
     """
     items = list(series.first.get("RadiopharmaceuticalInformationSequence", None) or ())
     item = next((one for one in items if _nuclide(one) == nuclide), items[0] if items else Dataset())
-    stated_s = float(item.get("RadionuclideHalfLife", 0) or 0) or None
+    stated_s = max(number_of(item, "RadionuclideHalfLife", series.where) or 0.0, 0.0) or None
     name = _nuclide(item)
     if name is None and stated_s is not None and abs(stated_s / half_life_s - 1) < HALF_LIFE_TOLERANCE:
         name = nuclide
@@ -101,8 +102,13 @@ def _agent(item: Dataset) -> str | None:
 
 def _activity(item: Dataset, series: Series, settled: bool) -> float | None:
     """Return the administered activity [Bq]; the standard says Bq in PET and MBq in NM objects (PS3.3 C.8.9.2, C.8.4.10.1.7)."""
-    value = float(item.get("RadionuclideTotalDose", 0) or 0)
-    if not 0 < value < float("inf"):
+    try:
+        value = number_of(item, "RadionuclideTotalDose", series.where, remedy="state administered_mbq in study.toml") or 0.0
+    except DosimetryError:
+        if settled:
+            return None
+        raise
+    if value <= 0:
         return None
     if value >= SMALLEST_BQ:
         return value

@@ -1,6 +1,6 @@
 """Contours of DICOM SEG and RTSTRUCT as exclusive label maps with the contract's names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from mrtai.io.dicom_pixels import require_honest_size
 from mrtai.io.dicom_tree import Instance
 from mrtai.io.nifti import grid_of_affine
-from mrtai.io.region_names import SourceRegion, region_kind, region_names
+from mrtai.io.region_names import SourceRegion, region_kind, region_names, require_free_names
 from mrtai.physics.polygon import inside_fraction
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
@@ -22,6 +22,9 @@ from mrtai.values.refusal import DosimetryError
 
 CLOSED: Final = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
 SIDES: Final = {"7771000": "left", "24028007": "right"}
+LARGEST_LABEL: Final = 65535
+"""ROI numbers may be 0, which is no region in a label map, or huge, which a table over them cannot be."""
+
 INSIDE: Final = 0.5
 """A voxel belongs to a region when at least half of it lies inside."""
 
@@ -51,31 +54,35 @@ def read_rtstruct(instance: Instance, grid: Grid, frame_of_reference: str) -> Co
     """Return the closed contours of a structure set on ``grid``; None when no ROI lies in this frame of reference.
 
     Raises:
-        DosimetryError: a contour that does not lie in the slices of the grid, or two ROIs of one name.
+        DosimetryError: an object that cannot be read, a contour that does not lie in the slices of the grid, two ROIs of one
+            name, or a reserved name.
     """
-    names, drawn = {}, {}
-    contours = {int(c.ReferencedROINumber): c for c in instance.header.get("ROIContourSequence", None) or ()}
-    for roi in instance.header.get("StructureSetROISequence", None) or ():
-        number = int(roi.ROINumber)
-        place = str(roi.get("ReferencedFrameOfReferenceUID", "") or "")
-        polygons = _polygons(contours.get(number, Dataset()))
-        if polygons and place in ("", frame_of_reference):
-            names[number] = SourceRegion(number, str(roi.get("ROIName", "") or f"ROI {number}"), *_roi_code(instance.header, number))
-            drawn[number] = _filled(polygons, grid, instance.name)
-    return _exclusive(list(names.values()), drawn, grid, "RTSTRUCT", instance.name) if drawn else None
+    try:
+        found = list(_rois(instance.header, frame_of_reference))
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as fault:
+        raise DosimetryError(
+            "the structure set cannot be read",
+            where=instance.name,
+            found=f"a missing or impossible value ({type(fault).__name__})",
+            remedy="export it again, or take it out of the study",
+            code="RTSTRUCT_UNREADABLE",
+        ) from fault
+    drawn = {region.number: _filled(polygons, grid, instance.name) for region, polygons in found}
+    return _exclusive([region for region, _ in found], drawn, grid, "RTSTRUCT", instance.name) if drawn else None
 
 
 def read_seg(instance: Instance) -> Contours:
     """Return the segments of a DICOM SEG on its own grid; fractional ones count where the fraction is at least one half.
 
     Raises:
-        DosimetryError: the object cannot be read as a regular volume, or two segments have one name.
+        DosimetryError: the object cannot be read as a regular volume, two segments have one name, or one has a reserved name.
     """
     require_honest_size(instance)
     try:
         segmentation = highdicom.seg.segread(instance.path)
         volume = segmentation.get_volume()
-    except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as fault:
+        regions = [_segment(segmentation.get_segment_description(n)) for n in segmentation.segment_numbers]
+    except (ValueError, RuntimeError, AttributeError, KeyError, TypeError, IndexError) as fault:
         raise DosimetryError(
             "the segmentation is not a regular volume",
             where=instance.name,
@@ -90,12 +97,12 @@ def read_seg(instance: Instance) -> Contours:
         affine[:3, 3] += affine[:3, 2] * (inside.shape[0] - 1)
         affine[:3, 2] *= -1
     grid = grid_of_affine(affine, inside.shape[:3], instance.name)
-    regions = [_segment(segmentation.get_segment_description(n)) for n in segmentation.segment_numbers]
     drawn = {region.number: inside[..., n] for n, region in enumerate(regions)}
     return _exclusive(regions, drawn, grid, "SEG", instance.name)
 
 
 def _exclusive(regions: Sequence[SourceRegion], drawn: Mapping[int, NDArray[np.bool_]], grid: Grid, origin: str, where: str) -> Contours:
+    require_free_names(regions, where)
     names = region_names(regions)
     twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
     if twice:
@@ -118,9 +125,26 @@ def _exclusive(regions: Sequence[SourceRegion], drawn: Mapping[int, NDArray[np.b
     return Contours(Labels(voxels, {n: names[n] for n in drawn}, grid, sources, origin), tuple(flags))
 
 
+def _rois(header: Dataset, frame_of_reference: str) -> Iterator[tuple[SourceRegion, list[Array]]]:
+    """Yield the drawn ROIs of a frame of reference with their polygons; label values are the ROI numbers where these can be."""
+    contours = {int(c.ReferencedROINumber): c for c in header.get("ROIContourSequence", None) or ()}
+    rois = {int(roi.ROINumber): roi for roi in header.get("StructureSetROISequence", None) or ()}
+    if len(rois) < len(header.get("StructureSetROISequence", None) or ()):
+        raise ValueError("two ROIs of one number")
+    fitting = all(0 < number <= LARGEST_LABEL for number in rois)
+    for position, (number, roi) in enumerate(sorted(rois.items()), start=1):
+        place = str(roi.get("ReferencedFrameOfReferenceUID", "") or "")
+        polygons = _polygons(contours.get(number, Dataset()))
+        if polygons and place in ("", frame_of_reference):
+            label = str(roi.get("ROIName", "") or f"ROI {number}")
+            yield SourceRegion(number if fitting else position, label, *_roi_code(header, number)), polygons
+
+
 def _polygons(contour: Dataset) -> list[Array]:
     closed = [c for c in contour.get("ContourSequence", None) or () if str(c.get("ContourGeometricType", "")) in CLOSED]
     points = [np.array([float(x) for x in c.get("ContourData", None) or ()]).reshape(-1, 3) for c in closed]
+    if not all(np.isfinite(corners).all() for corners in points):
+        raise ValueError("contour corners must be finite")
     return [corners for corners in points if len(corners) >= 3]
 
 
@@ -162,7 +186,7 @@ def _segment(segment: Any) -> SourceRegion:
     modifiers = segment.get("SegmentedPropertyTypeModifierCodeSequence", None) or ()
     kind = segment.SegmentedPropertyTypeCodeSequence[0]
     side = next((SIDES[code] for modifier in modifiers if (code := _sct(modifier)) in SIDES), None)
-    return SourceRegion(int(segment.SegmentNumber), str(segment.SegmentLabel), _sct(kind), side)
+    return SourceRegion(int(segment.SegmentNumber), str(segment.SegmentLabel or "") or f"segment {segment.SegmentNumber}", _sct(kind), side)
 
 
 def _roi_code(header: Dataset, number: int) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
+from mrtai.io.asked_cycle import cycle_number, no_such_cycle
 from mrtai.io.clock import seconds_between
 from mrtai.io.dicom_administration import StatedAdministration, started_at, stated_administration
 from mrtai.io.dicom_decay import series_seconds
@@ -76,10 +77,11 @@ def scans_of(spects: Sequence[Series], study: StatedStudy, nuclide: Nuclide) -> 
     return sorted(scans, key=lambda scan: (_wall(scan.started_at), scan.series.uid))
 
 
-def of_one_cycle(scans: Sequence[Scan], cycle: str | None) -> tuple[list[Scan], int]:
+def of_one_cycle(scans: Sequence[Scan], cycle: str | None, *, stated_at: datetime | None = None) -> tuple[list[Scan], int]:
     """Return the scans of the cycle asked for (a number from 1 or the date of administration) and its number.
 
-    A scan belongs to the administration its header states, else to the latest one before it.
+    A scan belongs to the administration its header states, else to the latest one before it. ``stated_at`` is the
+    administration by a person's word, whose date names a single cycle too.
     """
     cycles = _cycles(scans)
     if cycle is None and len(cycles) > 1:
@@ -96,15 +98,11 @@ def of_one_cycle(scans: Sequence[Scan], cycle: str | None) -> tuple[list[Scan], 
     for number, (day, members) in enumerate(cycles.items(), start=1):
         if cycle in (str(number), f"{day:%Y-%m-%d}" if day else ""):
             return members, number
-    if cycle.isdigit() and int(cycle) >= 1 and len(cycles) == 1:
-        return next(iter(cycles.values())), int(cycle)
-    raise DosimetryError(
-        "the cycle asked for is not in the study",
-        where="study",
-        found=f"{len(cycles)} cycles",
-        remedy="check --cycle",
-        code="CYCLE_NOT_FOUND",
-    )
+    if len(cycles) == 1:
+        members = next(iter(cycles.values()))
+        dates = {f"{at:%Y-%m-%d}" for at in (stated_at, *(scan.stated.at for scan in members)) if at}
+        return members, cycle_number(cycle, dates)
+    raise no_such_cycle(f"{len(cycles)} cycles")
 
 
 def one_per_visit(scans: Sequence[Scan]) -> list[Scan]:

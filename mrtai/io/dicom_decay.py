@@ -7,11 +7,13 @@ from typing import Any, Final
 import numpy as np
 
 from mrtai.io.clock import date_and_time, seconds_between, zone_of
+from mrtai.io.dicom_numbers import number_of
 from mrtai.io.dicom_tree import Instance, Series
 from mrtai.io.study_toml import StatedScan
 from mrtai.physics.decay import remaining
 from mrtai.physics.quantify import mean_decay_during_scan
 from mrtai.units import MILLISECONDS_PER_SECOND, SECONDS_PER_HOUR
+from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
 from mrtai.values.refusal import DosimetryError, Held
 
@@ -46,8 +48,8 @@ def series_seconds(series: Series) -> float | None:
 def header_reference(series: Series) -> str:
     """Return what the header says of decay, for a person: ``ADMIN with decay factor 1``."""
     stated = str(series.first.get("DecayCorrection", "") or "") or "nothing"
-    factor = series.first.get("DecayFactor")
-    return stated if factor is None else f"{stated} with decay factor {float(factor):g}"
+    factor = next((factor for factor in _factors(series) if factor is not None), None)
+    return stated if factor is None else f"{stated} with decay factor {factor:g}"
 
 
 def decay_reference(
@@ -62,7 +64,8 @@ def decay_reference(
     if person is not None and person.decay_referred_to is not None:
         return DecayReference(person.decay_referred_to)
     corrected = "DECY" in (series.first.get("CorrectedImage", None) or ())
-    factors = [float(i.header.DecayFactor) for i in series.instances if i.header.get("DecayFactor") is not None]
+    factors = _factors(series)
+    applied = corrected or any(factor is not None and abs(factor - 1) > FACTOR_TOLERANCE for factor in factors)
     match str(series.first.get("DecayCorrection", "") or ""):
         case "START":
             return DecayReference.SCAN
@@ -70,9 +73,9 @@ def decay_reference(
             if administered_at is not None:
                 _require_admin_factor(factors, series, seconds_between(administered_at, start), half_life_s)
             return DecayReference.ADMINISTRATION
-        case "NONE" if corrected or any(abs(factor - 1) > FACTOR_TOLERANCE for factor in factors):
+        case "NONE" if applied:
             raise _held("DECAY_REFERENCE_CONFLICT", "DecayCorrection (0054,1102) is NONE, yet a correction is stated", series)
-        case "" if corrected or any(abs(factor - 1) > FACTOR_TOLERANCE for factor in factors):
+        case "" if applied:
             raise _held("DECAY_REFERENCE_UNKNOWN", "corrected for decay, but DecayCorrection (0054,1102) does not say to when", series)
         case "NONE" | "":
             return DecayReference.AVERAGE
@@ -84,6 +87,15 @@ def decay_reference(
                 remedy="state decay_referred_to in study.toml",
                 code="DECAY_REFERENCE_UNKNOWN",
             )
+
+
+def unproven_reference(series: Series, person: StatedScan | None) -> tuple[Flag, ...]:
+    """Return a flag where the header says ADMIN and no decay factor shows that the values were referred to it indeed."""
+    decided = person is not None and person.decay_referred_to is not None
+    if decided or str(series.first.get("DecayCorrection", "") or "") != "ADMIN" or None not in _factors(series):
+        return ()
+    text = "The header says that values are referred to the administration, but no decay factor (0054,1321) proves it."
+    return (Flag("DECAY_FACTOR_MISSING", Severity.REVIEW, text, "Confirm it, and state decay_referred_to in study.toml."),)
 
 
 def start_factors(series: Series, reference: DecayReference, *, since_administration_s: float, half_life_s: float) -> Array:
@@ -98,6 +110,10 @@ def start_factors(series: Series, reference: DecayReference, *, since_administra
     return factors
 
 
+def _factors(series: Series) -> list[float | None]:
+    return [number_of(instance.header, "DecayFactor", instance.name) for instance in series.instances]
+
+
 def _left(seconds: float | Array, half_life_s: float) -> Any:
     return remaining(np.asarray(seconds) / SECONDS_PER_HOUR, half_life_s / SECONDS_PER_HOUR)
 
@@ -108,11 +124,10 @@ def _delays_s(series: Series) -> list[float]:
     return [seconds_between(min(known), start) if start is not None else 0.0 for start in starts]
 
 
-def _require_admin_factor(factors: list[float], series: Series, since_administration_s: float, half_life_s: float) -> None:
-    delays, instances = _delays_s(series), series.instances
-    if len(factors) != len(instances):
-        return
-    for factor, delay_s, instance in zip(factors, delays, instances, strict=True):
+def _require_admin_factor(factors: list[float | None], series: Series, since_administration_s: float, half_life_s: float) -> None:
+    for factor, delay_s, instance in zip(factors, _delays_s(series), series.instances, strict=True):
+        if factor is None:
+            continue
         expected = 1.0 / float(_left(since_administration_s + delay_s, half_life_s))
         # some cameras count the decay during the frame in, some do not
         upper = expected / mean_decay_during_scan(frame_seconds(instance) or 0.0, half_life_s)

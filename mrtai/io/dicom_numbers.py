@@ -54,7 +54,7 @@ SEQUENCES: Final = (
 def require_numbers(header: Dataset, where: str) -> None:
     """Raise ``DosimetryError`` where an element that is read as a number holds none, on the top level or in a sequence."""
     for item in _items(header, where):
-        for tag, count in (COUNTS | WHOLE).items():
+        for tag, count in (*COUNTS.items(), *WHOLE.items()):
             if tag in item:
                 _require(item, tag, count, where)
 

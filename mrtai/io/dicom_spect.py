@@ -150,7 +150,15 @@ def _rescaled(series: Series, number: int) -> Array:
 def _real_world(header: Dataset) -> Dataset | None:
     for item in header.get("RealWorldValueMappingSequence", None) or ():
         codes = item.get("MeasurementUnitsCodeSequence", None) or ()
-        if codes and str(codes[0].get("CodeValue", "")).casefold() == "bq/ml" and item.get("RealWorldValueSlope") is not None:
+        if (
+            codes
+            and str(codes[0].get("CodeValue", "")).casefold() == "bq/ml"
+            and None
+            not in (
+                item.get("RealWorldValueSlope"),
+                item.get("RealWorldValueIntercept"),
+            )
+        ):
             return Dataset(item)
     return None
 

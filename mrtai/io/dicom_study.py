@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mrtai.io.clock import hours_between, seconds_between
+from mrtai.io.clock import hours_between, require_distinct, seconds_between
 from mrtai.io.dicom_administration import started_at
 from mrtai.io.dicom_contours import Contours, read_rtstruct, read_seg, referenced
 from mrtai.io.dicom_cycle import Scan, Settled, of_one_cycle, one_per_visit, scans_of, settled_administration
-from mrtai.io.dicom_decay import DecayReference, decay_reference, header_reference, series_seconds, start_factors
+from mrtai.io.dicom_decay import DecayReference, decay_reference, header_reference, series_seconds, start_factors, unproven_reference
 from mrtai.io.dicom_patient import identity_of, of_one_patient
 from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
 from mrtai.io.dicom_tree import Instance, Series
@@ -68,8 +68,9 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
             code="NO_SPECT",
         )
     table = nuclide(choice.protocol.nuclide)
-    members, number = of_one_cycle(scans_of(spects, choice.stated, table), choice.cycle)
+    members, number = of_one_cycle(scans_of(spects, choice.stated, table), choice.cycle, stated_at=choice.stated.administered_at)
     scans = one_per_visit(members)
+    require_distinct([scan.started_at for scan in scans], "study")
     settled = settled_administration(scans, choice.stated, choice.protocol)
     visits = [_visit(index, scan, own, settled, choice) for index, scan in enumerate(scans, start=1)]
     used = frozenset[str]().union(*(visit.contour_uids for visit in visits))
@@ -246,7 +247,7 @@ def _timing_flags(scan: Scan, settled: Settled, reference: DecayReference) -> tu
     if reference is DecayReference.AVERAGE and series_seconds(scan.series) is None:
         text = "Values are averages over an acquisition whose duration the header does not state; its decay was not corrected."
         flags.append(Flag("DURATION_UNKNOWN", Severity.REVIEW, text, "Export ActualFrameDuration (0018,1242)."))
-    return tuple(flags)
+    return (*flags, *unproven_reference(scan.series, scan.person))
 
 
 def _scan_overrides(index: int, scan: Scan) -> tuple[Override, ...]:

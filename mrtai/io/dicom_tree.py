@@ -23,7 +23,7 @@ IGNORED_FOLDERS: Final = frozenset({"truth"})
 DICOM_ENDINGS: Final = frozenset({".dcm", ".dicom", ".ima"})
 PREAMBLE_BYTES: Final = 128
 DIGEST_DIGITS: Final = 8
-NUMBER_TAGS: Final = ("SeriesNumber", "InstanceNumber")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
@@ -117,8 +117,8 @@ def _instance(path: Path) -> Instance | None:
         if not is_dicom and path.suffix.lower() not in DICOM_ENDINGS:
             return None
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        modality, series, number = header.get("Modality", "") or "DICOM", *(whole_or_unknown(header, tag) for tag in NUMBER_TAGS)
-        name = f"{modality} series {series}, instance {number}"
+        series, number = (whole_or_unknown(header, tag) for tag in ("SeriesNumber", "InstanceNumber"))
+        name = f"{header.get('Modality', '') or 'DICOM'} series {series}, instance {number}"
         require_numbers(header, name)
         with path.open("rb") as stream:
             return Instance(path, name, header, hashlib.file_digest(stream, "sha256").hexdigest())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mrtai.io.dicom_pixels import finite, stored_values
+from mrtai.io.dicom_pixels import finite, require_honest_size, stored_values
 from mrtai.io.dicom_tree import Instance, Series
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
@@ -18,7 +18,11 @@ SPACING_TOLERANCE: Final = 0.05
 """Share of the slice spacing by which a slice may lie off the regular lattice (headers round to 0.1 mm)."""
 
 TILT_TOLERANCE: Final = 1e-3
-"""Sideways step over step along the normal: 0.06 degrees."""
+"""Sideways step over step along the normal: 0.06 degrees; in a short stack rounded positions alone lean by more."""
+
+SHIFT_TOLERANCE_MM: Final = 0.1
+SHIFT_TOLERANCE: Final = 0.01
+"""A slice may lie off the line through the first and the last by 0.1 mm or 1 % of the slice spacing, whichever is more."""
 
 DUPLICATE_MM: Final = 1e-3
 AIR_HU: Final = -1024
@@ -36,7 +40,8 @@ def place_slices(series: Series) -> Placement:
     """Return the grid of a series of single-slice files.
 
     Raises:
-        DosimetryError: missing geometry, slices that differ in shape or orientation, duplicated or missing slices, or gantry tilt.
+        DosimetryError: missing geometry, slices that differ in shape or orientation, duplicated or missing slices, a slice shifted
+            sideways, or gantry tilt.
     """
     headers = [instance.header for instance in series.instances]
     _require_alike(headers, series.where)
@@ -46,6 +51,7 @@ def place_slices(series: Series) -> Placement:
     order = np.argsort(positions @ normal, kind="stable")
     along = (positions @ normal)[order]
     spacing_mm = _slice_spacing(along, headers[0], series)
+    _require_straight(positions[order], spacing_mm, series.where)
     _require_upright(positions[order], normal, series.where)
     row_mm, column_mm = pixel_spacing(headers[0], series.where)
     shape = (len(headers), int(headers[0].Rows), int(headers[0].Columns))
@@ -59,6 +65,7 @@ def place_frames(instance: Instance) -> Placement:
 
     A positive SpacingBetweenSlices stacks along row × column of the first frame, a negative one against it (PS3.3 C.8.4.15).
     """
+    require_honest_size(instance)
     header = instance.header
     detector = next(iter(header.get("DetectorInformationSequence", None) or ()), Dataset())
     placed = detector if "ImagePositionPatient" in detector else header
@@ -143,8 +150,11 @@ def _hounsfield(instance: Instance) -> NDArray[np.float32]:
 
 def _require_alike(headers: Sequence[Dataset], where: str) -> None:
     for name in ("Rows", "Columns"):
-        if len({int(header.get(name, 0) or 0) for header in headers}) > 1:
+        sizes = {int(header.get(name, 0) or 0) for header in headers}
+        if len(sizes) > 1:
             raise no_geometry(f"slices differ in {name}", where)
+        if sizes == {0}:
+            raise no_geometry(f"no {name}", where)
     for name in ("ImageOrientationPatient", "PixelSpacing"):
         values = [[float(x) for x in header.get(name) or ()] for header in headers]
         if len({len(v) for v in values}) > 1 or np.ptp(np.array(values), axis=0).max(initial=0.0) > 1e-4:
@@ -185,13 +195,31 @@ def _off_lattice(along: Array) -> float:
     return float(np.abs(along - np.linspace(along[0], along[-1], along.size)).max())
 
 
+def _require_straight(positions: Array, spacing_mm: float, where: str) -> None:
+    """Refuse slices shifted against their neighbours: positions, shape ``(slices, 3)``, in order along the normal."""
+    if len(positions) < 3:
+        return
+    path = positions[-1] - positions[0]
+    from_first = positions - positions[0]
+    off_mm = np.linalg.norm(from_first - np.outer(from_first @ path, path) / (path @ path), axis=1)
+    if off_mm.max() > max(SHIFT_TOLERANCE_MM, SHIFT_TOLERANCE * spacing_mm):
+        raise DosimetryError(
+            "a slice is shifted sideways",
+            where=where,
+            found=f"slice {int(off_mm.argmax()) + 1} of {len(positions)}, {off_mm.max():.2f} mm off the line of the others",
+            remedy="export the series again, or resample it to a regular grid first",
+            code="SLICE_SHIFTED",
+        )
+
+
 def _require_upright(positions: Array, normal: Array, where: str) -> None:
     if len(positions) < 2:
         return
     path = positions[-1] - positions[0]
     along = float(path @ normal)
-    tilt = float(np.linalg.norm(path - along * normal)) / along
-    if tilt > TILT_TOLERANCE:
+    sideways_mm = float(np.linalg.norm(path - along * normal))
+    tilt = sideways_mm / along
+    if tilt > TILT_TOLERANCE and sideways_mm > SHIFT_TOLERANCE_MM:
         raise DosimetryError(
             "gantry tilt: the slices are not stacked along their normal",
             where=where,

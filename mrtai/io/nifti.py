@@ -6,6 +6,7 @@ On disk: HU, Bq/mL, Bq s/mL, Gy, density in g/mL; positions in RAS millimetres, 
 
 import gzip
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.io.atomic import write_bytes
+from mrtai.io.region_names import SourceRegion, region_names, require_free_names
 from mrtai.units import GRAM_PER_KG, KG_PER_GRAM
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity, Voxels
@@ -25,6 +27,9 @@ nib: Any = nibabel  # typed in parts only, so its calls are left unchecked
 RAS_PER_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHEAR_TOLERANCE = 1e-4
 """Largest cosine between two axes of an orthogonal volume; headers in float32 stay far below."""
+
+NAMES_FORM = '{"1": "kidney_left", …}'
+WHOLE_FROM_1 = re.compile(r"[1-9][0-9]{0,8}")
 
 DEFLATE_LARGEST_RATIO = 1100
 """Deflate cannot shrink data by more than about 1032:1, so a header that declares more is false."""
@@ -63,8 +68,10 @@ def write_image(path: Path, image: Image) -> None:
 def read_labels(path: Path) -> Labels:
     """Return the label map of a NIfTI file with the names of ``<stem>.json`` or else of ``labels.json`` in its folder.
 
+    Names follow the rules of ``region_names``, as those of SEG and RTSTRUCT do.
+
     Raises:
-        DosimetryError: values that are not whole numbers, a value or file without name, or one name twice.
+        DosimetryError: values that are not whole numbers, a value or file without name, one name twice, or a reserved name.
     """
     voxels, grid = _volume(path)
     values = np.unique(voxels)
@@ -76,7 +83,7 @@ def read_labels(path: Path) -> Labels:
             remedy="give a label map, not an image or a probability",
             code="LABELS_NOT_WHOLE",
         )
-    names = _label_names(path)
+    names, source_names = _label_names(path)
     nameless = sorted({int(value) for value in values} - {0} - set(names))
     if nameless:
         raise DosimetryError(
@@ -87,7 +94,7 @@ def read_labels(path: Path) -> Labels:
             code="LABELS_WITHOUT_NAME",
         )
     whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
-    return Labels(whole, names, grid, origin=f"given {path.name}{_simulated(path)}")
+    return Labels(whole, names, grid, source_names, origin=f"given {path.name}{_simulated(path)}")
 
 
 def write_labels(path: Path, labels: Labels) -> None:
@@ -212,34 +219,40 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _label_names(path: Path) -> dict[int, str]:
+def _label_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the contract's name of each label value, and the name in the file where it is another."""
     candidates = (path.parent / f"{_stem(path)}.json", path.parent / "labels.json")
     source = next((file for file in candidates if file.is_file()), None)
     if source is None:
-        raise DosimetryError(
-            "labels without names",
-            where=path.name,
-            found=f"neither {candidates[0].name} nor labels.json beside it",
-            remedy='write {"1": "kidney_left", …} there',
-            code="LABELS_WITHOUT_NAME",
+        raise _nameless(
+            "labels without names", path.name, f"neither {candidates[0].name} nor labels.json beside it", f"write {NAMES_FORM} there"
         )
+    written = _names_as_written(source)
+    regions = [SourceRegion(value, label.strip()) for value, label in written.items()]
+    require_free_names(regions, source.name)
+    names = region_names(regions)
+    if len(set(names.values())) < len(names) or len(set(written.values())) < len(written):
+        found = f"{len(names)} labels with {len(set(names.values()))} names"
+        raise _nameless("label names must differ", source.name, found, "give each label its own name")
+    return names, {value: label for value, label in written.items() if label != names[value]}
+
+
+def _names_as_written(source: Path) -> dict[int, str]:
     try:
-        table = json.loads(source.read_text(encoding="utf-8"))
-        names = {int(value): str(name) for value, name in table.items() if int(value) != 0}
-    except (ValueError, AttributeError) as fault:
-        raise DosimetryError(
-            "label names cannot be read",
-            where=source.name,
-            found=type(fault).__name__,
-            remedy='write {"1": "kidney_left", …}',
-            code="LABELS_WITHOUT_NAME",
-        ) from fault
-    if len(set(names.values())) < len(names) or not all(name.strip() for name in names.values()):
-        raise DosimetryError(
-            "label names must differ and not be empty",
-            where=source.name,
-            found=f"{len(names)} labels with {len(set(names.values()))} names",
-            remedy="give each label its own name",
-            code="LABELS_WITHOUT_NAME",
-        )
-    return names
+        table = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: pairs)
+    except (ValueError, OSError, RecursionError) as fault:
+        raise _nameless("label names cannot be read", source.name, type(fault).__name__, f"write {NAMES_FORM}") from fault
+    if not isinstance(table, list) or not all(isinstance(pair, tuple) for pair in table):
+        raise _nameless("label names cannot be read", source.name, "no table of names", f"write {NAMES_FORM}")
+    keys = [key for key, _ in table]
+    if not all(WHOLE_FROM_1.fullmatch(key) for key in keys) or len(set(keys)) < len(keys):
+        wrong = next((key for key in keys if not WHOLE_FROM_1.fullmatch(key) or keys.count(key) > 1), "")
+        raise _nameless("label values must be whole numbers from 1, each once", source.name, f"the key {wrong!r}", f"write {NAMES_FORM}")
+    if not all(isinstance(name, str) and name.strip() for _, name in table):
+        wrong = next(key for key, name in table if not isinstance(name, str) or not name.strip())
+        raise _nameless("label names must be texts that are not empty", source.name, f"none for label {wrong}", f"write {NAMES_FORM}")
+    return {int(key): name for key, name in table}
+
+
+def _nameless(what: str, where: str, found: str, remedy: str) -> DosimetryError:
+    return DosimetryError(what, where=where, found=found, remedy=remedy, code="LABELS_WITHOUT_NAME")

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from mrtai.io.clock import hours_between
+from mrtai.io.asked_cycle import cycle_number
+from mrtai.io.clock import hours_between, require_distinct
 from mrtai.io.dicom_spect import negative_voxels
 from mrtai.io.nifti import read_image
 from mrtai.io.pseudonym import pseudonym
@@ -27,18 +28,21 @@ def is_nifti_study(stated: StatedStudy) -> bool:
 
 
 def read_nifti_study(
-    folder: Path, stated: StatedStudy, *, protocol: Protocol, patient: str | None, number: int, pseudonym_key: bytes
+    folder: Path, stated: StatedStudy, *, protocol: Protocol, patient: str | None, cycle: str | None, pseudonym_key: bytes
 ) -> Cycle:
     """Return the cycle that ``study.toml`` describes; its images lie inside ``folder``.
 
     Raises:
-        DosimetryError: activity, time, start or image missing, a path or link leading outside, or a scan before the administration.
+        DosimetryError: activity, time, start or image missing, a path or link leading outside, a scan before the administration,
+            two scans at one time, or another cycle than the one asked for.
     """
     administration = _administration(stated, protocol)
+    number = cycle_number(cycle, {f"{administration.at:%Y-%m-%d}"})
     dated = [(scan, scan.started_at) for scan in stated.scans if scan.started_at is not None and scan.spect is not None]
     if len(dated) < len(stated.scans):
         raise _refused("a [[scan]] lacks 'spect' or 'started_at'", f"{len(dated)} complete of {len(stated.scans)}", "SCAN_TIME_MISSING")
     dated.sort(key=lambda pair: hours_between(administration.at, pair[1]))
+    require_distinct([start for _, start in dated], WHERE)
     points, inputs = [], []
     for index, (scan, _) in enumerate(dated, start=1):
         point, files = _time_point(folder, index, scan, administration)
@@ -81,7 +85,8 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
     if reference == "administration":
         factor = float(remaining(t_h, nuclide(administration.nuclide).half_life_h))
         spect = Image((spect.voxels * factor).astype(spect.voxels.dtype), spect.quantity, spect.grid)
-    files = [InputFile(file.relative_to(folder.resolve()).as_posix(), _digest(file)) for file in (spect_file, ct_file) if file]
+    # a number and a role, not a path: folders may be named after patients
+    files = [InputFile(f"scan {index} {role}", _digest(file)) for role, file in (("spect", spect_file), ("ct", ct_file)) if file]
     point = TimePoint(
         index=index,
         started_at=scan.started_at,

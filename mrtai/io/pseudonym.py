@@ -6,19 +6,24 @@ import os
 import secrets
 from pathlib import Path
 
+from mrtai.io.toml_file import read_toml, text
 from mrtai.values.refusal import DosimetryError
 
+CONFIG_CODE = "CONFIG_FILE"
 KEY_BYTES = 32
 PSEUDONYM_DIGITS = 16
 
 
 def load_key(path: Path | None = None) -> bytes:
-    """Return the pseudonym's key: of ``path``, else of ``MRTAI_KEY_FILE``, else of ``~/.config/mrtai/key``, made once with mode 0600.
+    """Return the pseudonym's key, from the first place that names one.
+
+    The places: ``path``, ``MRTAI_KEY_FILE``, ``pseudonym_key`` in ``mrtai.toml``, and ``~/.config/mrtai/key``, made once with mode
+    0600. ``mrtai.toml`` is the file that ``MRTAI_CONFIG`` names, else the one in the current folder, where there is one.
 
     Raises:
-        DosimetryError: the named file is missing, or too short to keep a secret.
+        DosimetryError: a named file is missing or no TOML, or the key is too short to keep a secret.
     """
-    named = path or (Path(os.environ["MRTAI_KEY_FILE"]) if os.environ.get("MRTAI_KEY_FILE") else None)
+    named = path or _of_environment("MRTAI_KEY_FILE") or _configured()
     file = named or Path.home() / ".config" / "mrtai" / "key"
     if named is None:
         _make_once(file)
@@ -51,6 +56,21 @@ def pseudonym(patient_id: str, issuer: str, key: bytes) -> str:
     # the unit separator cannot stand in an ID, so no two pairs share one message
     message = f"{issuer.strip()}\x1f{patient_id.strip()}".encode()
     return f"P-{hmac.new(key, message, hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]}"
+
+
+def _of_environment(name: str) -> Path | None:
+    return Path(os.environ[name]) if os.environ.get(name) else None
+
+
+def _configured() -> Path | None:
+    """Return the key's file that ``mrtai.toml`` names, relative to the folder of ``mrtai.toml``; its other keys are not for us."""
+    named = _of_environment("MRTAI_CONFIG")
+    config = named or Path("mrtai.toml")
+    if named is None and not config.is_file():
+        return None
+    table, _ = read_toml(config, CONFIG_CODE)
+    file = text(table, "pseudonym_key", where=config.name, code=CONFIG_CODE)
+    return None if file is None else config.parent / Path(file).expanduser()
 
 
 def _make_once(file: Path) -> None:

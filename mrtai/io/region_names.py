@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from mrtai.values.refusal import DosimetryError
+
 LESION = re.compile(r"^(lesion|tumou?r|met|gtv)", re.IGNORECASE)
+EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
+SIDE_FIRST = re.compile(r"(left|right)_(.+)")
+RESERVED = frozenset({"remainder", "body", "tumour_total", "liver_without_lesions"})
+"""Regions that reports make themselves; a contour of that name would stand in for them."""
+
 UNIONS = frozenset({"kidneys", "lungs", "liver_without_lesions", "tumour_total"})
 
 
@@ -40,18 +47,31 @@ def _known() -> Mapping[str, _Known]:
 def region_names(sources: Sequence[SourceRegion]) -> dict[int, str]:
     """Return the contract's name for each source region by its number.
 
-    The SNOMED code decides where it is known, else the lower-cased label with spaces as ``_``; labels that begin with lesion,
-    tumour, tumor, met or gtv become ``lesion_<n>`` in order of their numbers; any other name is kept as it stands.
+    The SNOMED code decides where it is known, else the lower-cased label with spaces as ``_``, its side first or last; labels
+    that begin with lesion, tumour, tumor, met or gtv become ``lesion_<n>`` in order of their numbers, or keep their own numbers
+    where all of them have that form; any other name is kept as it stands.
     """
-    names: dict[int, str] = {}
-    lesions = 0
-    for source in sorted(sources, key=lambda region: region.number):
-        if LESION.match(source.label.strip()):
-            lesions += 1
-            names[source.number] = f"lesion_{lesions}"
-        else:
+    ordered = sorted(sources, key=lambda region: region.number)
+    lesions = [source for source in ordered if LESION.match(source.label.strip())]
+    numbered = all(EXACT_LESION.fullmatch(source.label) for source in lesions)
+    names = {source.number: source.label if numbered else f"lesion_{n}" for n, source in enumerate(lesions, start=1)}
+    for source in ordered:
+        if source.number not in names:
             names[source.number] = _name_of_code(source.code, source.side) or _name_of_label(source.label)
     return names
+
+
+def require_free_names(sources: Sequence[SourceRegion], where: str) -> None:
+    """Raise ``DosimetryError`` where a region's name is one that reports use for a sum of regions."""
+    taken = [source.label for source in sources if _name_of_code(source.code, source.side) is None and _folded(source.label) in RESERVED]
+    if taken:
+        raise DosimetryError(
+            "a region's name is reserved for what the report sums up itself",
+            where=where,
+            found=", ".join(f"'{label}'" for label in sorted(taken)),
+            remedy="rename the region, or take it out",
+            code="RESERVED_REGION_NAME",
+        )
 
 
 def region_kind(name: str) -> str:
@@ -82,6 +102,10 @@ def _name_of_code(code: str | None, side: str | None) -> str | None:
 
 
 def _name_of_label(label: str) -> str:
-    lowered = re.sub(r"\s+", "_", label.strip().lower())
-    matched = {name.lower(): name for name in _known()}.get(lowered)
-    return matched or label.strip()
+    known = {name.lower(): name for name in _known()} | {name: name for name in ("kidneys", "lungs")}
+    folded = _folded(label)
+    return known.get(folded) or known.get(SIDE_FIRST.sub(r"\2_\1", folded)) or label.strip()
+
+
+def _folded(label: str) -> str:
+    return re.sub(r"\s+", "_", label.strip().lower())

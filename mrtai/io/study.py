@@ -1,10 +1,10 @@
 """The door in: a folder becomes a cycle, or one line says why not."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mrtai.io.asked_cycle import require_cycle
 from mrtai.io.calibrations import read_calibration
 from mrtai.io.dicom_study import Choice, read_dicom_study
 from mrtai.io.dicom_tree import files_below, read_tree
@@ -31,9 +31,10 @@ def read_study(
         folder: a tree of DICOM in any nesting, or a NIfTI study with ``study.toml`` at its root; a folder ``truth`` is ignored.
         protocol: says which nuclide is expected.
         patient: patient ID, needed where the folder holds several.
-        cycle: number from 1 or date of administration (YYYY-MM-DD), needed where the folder holds several.
+        cycle: number from 1 or date of administration (YYYY-MM-DD), needed where the folder holds several; where it holds one, the
+            number is taken as that cycle's.
         study_toml: what a person states, instead of ``study.toml`` at the root.
-        calibrations: camera calibration files for scans in counts.
+        calibrations: camera calibration files for scans in counts; each must be a valid one even where no scan needs it.
         pseudonym_key: the secret the pseudonym is derived with.
 
     Raises:
@@ -42,21 +43,22 @@ def read_study(
     """
     if not folder.is_dir():
         raise DosimetryError("no such folder", where="study", found="nothing there", remedy="check the path", code="NOT_FOUND")
+    if cycle is not None:
+        require_cycle(cycle)
+    tables = tuple(read_calibration(path) for path in calibrations)
     toml = study_toml or next((path for path in [folder / "study.toml"] if path.is_file()), None)
     stated = read_study_toml(toml) if toml else StatedStudy()
     if is_nifti_study(stated):
         list(files_below(folder))  # walks the folder once to refuse links that lead outside
-        number = int(cycle) if cycle and cycle.isdigit() else 1
-        found = read_nifti_study(folder, stated, protocol=protocol, patient=patient, number=number, pseudonym_key=pseudonym_key)
+        found = read_nifti_study(folder, stated, protocol=protocol, patient=patient, cycle=cycle, pseudonym_key=pseudonym_key)
     else:
         series = read_tree(folder)
         if not series:
             raise _nothing(folder)
-        tables = tuple(read_calibration(path) for path in calibrations)
         found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key))
-    tables_read = [*([toml] if toml else []), *calibrations]
-    extra = tuple(InputFile(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in tables_read)
-    return replace(found, inputs=found.inputs + extra)
+    extra = [InputFile(toml.name, stated.sha256)] if toml else []
+    extra += [InputFile(path.name, table.sha256) for path, table in zip(calibrations, tables, strict=True)]
+    return replace(found, inputs=(*found.inputs, *extra))
 
 
 def _nothing(folder: Path) -> DosimetryError:

@@ -16,6 +16,9 @@ def read_toml(path: Path, code: str) -> tuple[dict[str, Any], bytes]:
         return tomllib.loads(content.decode("utf-8")), content
     except FileNotFoundError:
         raise DosimetryError("file not found", where=path.name, found="nothing there", remedy="check the path", code=code) from None
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as fault:
+        found = "a folder" if path.is_dir() else type(fault).__name__
+        raise DosimetryError("the file cannot be read", where=path.name, found=found, remedy="give a TOML file", code=code) from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise DosimetryError("not TOML", where=path.name, found=str(fault), remedy="correct that line", code=code) from fault
 

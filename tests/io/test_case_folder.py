@@ -89,9 +89,9 @@ def test_the_region_table_has_units_in_its_headings_and_empty_cells_for_what_is_
 
 def test_a_draft_is_replaced_as_a_whole(case, report, tmp_path, quick):
     out = write_case(report, tmp_path / "CASE", manifest=MANIFEST)
-    (out / "left_over.txt").write_text("of an older version")
+    (out / "figures" / "left_over.png").write_text("of an older version")
     write_case(report, out, manifest=MANIFEST)
-    assert not (out / "left_over.txt").exists()
+    assert not (out / "figures" / "left_over.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["CASE"]
 
 
@@ -137,6 +137,35 @@ def test_a_foreign_folder_or_file_is_left_alone(report, tmp_path):
         with pytest.raises(DosimetryError, match=f"{name}: the output is no case of ours"):
             write_case(report, tmp_path / name, manifest=MANIFEST)
     assert (tmp_path / "photos/cat.jpg").read_bytes() == b"meow"
+
+
+@pytest.mark.parametrize("name", ["contours_by_hand.nii.gz", "notes/visit.txt", "images.txt"])
+def test_a_case_with_a_file_of_somebody_else_is_not_replaced(report, tmp_path, quick, name):
+    out = write_case(report, tmp_path / "CASE", manifest=MANIFEST)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("hours of work")
+    before = content(out)
+    with pytest.raises(DosimetryError, match=r"CASE: the case holds files that are not ours.*; found 1 beside manifest.json") as refusal:
+        write_case(report, out, manifest=MANIFEST)
+    assert refusal.value.code == "OUTPUT_NOT_OURS"
+    assert content(out) == before
+
+
+def test_a_rejected_case_may_be_replaced(report, tmp_path, quick):
+    out = write_case(report, tmp_path / "CASE", manifest=MANIFEST)
+    document = json.loads((out / "results.json").read_text("utf-8")) | {"state": "rejected"}
+    (out / "results.json").write_text(json.dumps(document), "utf-8")
+    write_case(report, out, manifest=MANIFEST)
+    assert json.loads((out / "results.json").read_text("utf-8"))["state"] == "draft"
+
+
+@pytest.mark.parametrize("below", ["CASE", "deeper/CASE"])
+def test_a_case_below_a_file_is_refused(report, tmp_path, below):
+    (tmp_path / "note").write_text("hello")
+    with pytest.raises(DosimetryError, match=r"CASE: the output cannot lie below a file; .*; choose a folder for --out") as refusal:
+        write_case(report, tmp_path / "note" / below, manifest=MANIFEST)
+    assert refusal.value.code == "BAD_OUTPUT"
+    assert (tmp_path / "note").read_text() == "hello"
 
 
 def test_an_empty_folder_may_be_filled(report, tmp_path, quick):

@@ -84,6 +84,72 @@ def test_a_contour_across_slices_is_refused(tmp_path):
         labels_of(tmp_path, {"liver": [upright]})
 
 
+@pytest.mark.parametrize("name", ["BODY", "remainder", "Tumour_total", "liver without lesions"])
+def test_a_reserved_name_is_refused_in_a_structure_set(tmp_path, name):
+    with pytest.raises(
+        DosimetryError, match=f"RTSTRUCT series 7, instance .: a region's name is reserved.*found '{name}'; rename"
+    ) as refusal:
+        labels_of(tmp_path, {name: cylinder(8.0), "liver": cylinder(5.0)})
+    assert refusal.value.code == "RESERVED_REGION_NAME"
+
+
+def test_a_reserved_name_is_refused_in_a_seg_unless_its_code_says_what_it_is(tmp_path):
+    spect, mask = pt_series(start_of(24), numbers(shape=SHAPE)), np.ones(SHAPE, bool)
+    save(tmp_path / "coded", spect, seg(spect, {"body": (mask, codes.SCT.Liver)}))
+    point = read_study(tmp_path / "coded", protocol=PROTOCOL, pseudonym_key=KEY).time_points[0]
+    assert list(point.contours.names.values()) == ["liver"]
+    save(tmp_path / "plain", spect, seg(spect, {"body": (mask, None)}))
+    with pytest.raises(DosimetryError, match="a region's name is reserved") as refusal:
+        read_study(tmp_path / "plain", protocol=PROTOCOL, pseudonym_key=KEY)
+    assert refusal.value.code == "RESERVED_REGION_NAME"
+
+
+def numberless(structure):
+    del structure.ROIContourSequence[0].ReferencedROINumber
+
+
+def ten_coordinates(structure):
+    structure.ROIContourSequence[0].ContourSequence[0].ContourData = ["1"] * 10
+
+
+def words(structure):
+    structure.ROIContourSequence[0].ContourSequence[0].add_new("ContourData", "LO", ["left", "of", "it"])
+
+
+def endless(structure):
+    structure.ROIContourSequence[0].ContourSequence[0].ContourData = ["NaN"] * 9
+
+
+def one_number_twice(structure):
+    structure.StructureSetROISequence[1].ROINumber = 1
+
+
+@pytest.mark.parametrize("spoil", [numberless, ten_coordinates, words, endless, one_number_twice])
+def test_a_broken_structure_set_is_refused(tmp_path, spoil):
+    with pytest.raises(
+        DosimetryError, match=r"RTSTRUCT series 7, instance .: the structure set cannot be read; found a missing or"
+    ) as refusal:
+        labels_of(tmp_path, {"liver": cylinder(8.0), "spleen": cylinder(5.0)}, spoil=spoil)
+    assert refusal.value.code == "RTSTRUCT_UNREADABLE"
+
+
+def from_zero(structure):
+    for items, tag in ((structure.StructureSetROISequence, "ROINumber"), (structure.ROIContourSequence, "ReferencedROINumber")):
+        for number, item in enumerate(items):
+            setattr(item, tag, number)
+
+
+def test_a_region_numbered_zero_is_not_background(tmp_path):
+    labels = labels_of(tmp_path, {"liver": cylinder(8.0), "spleen": cylinder(5.0, centre=(70.0, 80.0))}, spoil=from_zero).contours
+    assert volume_ml(labels, "liver") == pytest.approx(np.pi * 8**2 * 12 / 1000, rel=0.06)
+    assert set(labels.names.values()) == {"liver", "spleen"}
+
+
+def test_lesions_that_are_numbered_already_keep_their_numbers(tmp_path):
+    rois = {"lesion_3": cylinder(8.0), "lesion_1": cylinder(8.0, centre=(70.0, 80.0))}
+    assert list(labels_of(tmp_path, rois).contours.names.values()) == ["lesion_3", "lesion_1"]
+
+
 def test_two_regions_of_one_name_are_refused(tmp_path):
     with pytest.raises(DosimetryError, match="two contours of one name; found liver"):
         labels_of(tmp_path, {"Liver": cylinder(8.0), "liver": cylinder(5.0)})

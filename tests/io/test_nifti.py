@@ -160,7 +160,17 @@ def test_the_names_beside_the_map_win_over_those_of_the_folder(tmp_path):
     [
         ('{"1": "liver"}', "no name for \\[5\\]; name them in organs.json"),
         ('{"1": "liver", "5": "liver"}', "must differ"),
+        ('{"1": "Liver", "5": "liver"}', "must differ; found 2 labels with 1 names"),
         ("[1]", "label names cannot be read"),
+        ("{", "label names cannot be read"),
+        ('{"1": "liver", "5": null}', "label names must be texts that are not empty; found none for label 5"),
+        ('{"1": "liver", "5": ["spleen"]}', "label names must be texts"),
+        ('{"1": "liver", "5": {"name": "spleen"}}', "label names must be texts"),
+        ('{"1": "liver", "5": "  "}', "label names must be texts that are not empty"),
+        ('{"0": "air", "1": "liver", "5": "spleen"}', "label values must be whole numbers from 1, each once; found the key '0'"),
+        ('{"1.0": "liver", "5": "spleen"}', "label values must be whole numbers from 1, each once; found the key '1.0'"),
+        ('{"liver": 1, "5": "spleen"}', "label values must be whole numbers from 1, each once; found the key 'liver'"),
+        ('{"1": "liver", "1": "spleen", "5": "stomach"}', "label values must be whole numbers from 1, each once; found the key '1'"),
         (None, "neither organs.json nor labels.json"),
     ],
 )
@@ -172,6 +182,37 @@ def test_labels_without_a_name_are_refused(tmp_path, table, message):
     with pytest.raises(DosimetryError, match=message) as refusal:
         read_labels(tmp_path / "organs.nii.gz")
     assert refusal.value.code == "LABELS_WITHOUT_NAME"
+
+
+def names_of(tmp_path, first, second):
+    write_labels(tmp_path / "organs.nii.gz", some_labels())
+    (tmp_path / "organs.json").write_text(json.dumps({"1": first, "5": second}))
+    return read_labels(tmp_path / "organs.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["remainder", "body", "Body", "tumour_total", "Tumour total", "liver_without_lesions"])
+def test_a_name_that_reports_use_themselves_is_refused(tmp_path, name):
+    with pytest.raises(DosimetryError, match=f"organs.json: a region's name is reserved.*found '{name}'; rename the region") as refusal:
+        names_of(tmp_path, "spleen", name)
+    assert refusal.value.code == "RESERVED_REGION_NAME"
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (("Lesion 1", "Left Kidney"), ("lesion_1", "kidney_left")),
+        (("GTV boost", "Kidney Right"), ("lesion_1", "kidney_right")),
+        (("Met A", "lesion_7"), ("lesion_1", "lesion_2")),
+        (("lesion_3", "lesion_2"), ("lesion_3", "lesion_2")),
+        (("Kidneys", "lungs"), ("kidneys", "lungs")),
+        (("VERTEBRAE L4", "Ring 3"), ("vertebrae_L4", "Ring 3")),
+    ],
+)
+def test_names_follow_the_rules_of_seg_and_rtstruct(tmp_path, written, named):
+    labels = names_of(tmp_path, *written)
+    assert (labels.names[1], labels.names[5]) == named
+    changed = {value: old for value, old, new in zip((1, 5), written, named, strict=True) if old != new}
+    assert dict(labels.source_names) == changed
 
 
 def test_a_probability_map_is_not_a_label_map(tmp_path):

@@ -37,7 +37,7 @@ def test_scans_come_in_order_of_time_with_summer_time_counted(tmp_path):
     assert [point.t_h for point in cycle.time_points] == [24.0, 28 * 24 - 1.0]
     assert cycle.time_points[0].spect.voxels.max() == 100.0
     assert cycle.time_points[0].calibration == "study.toml"
-    assert sorted(file.name for file in cycle.inputs)[0] == "scan1/ct.nii.gz"
+    assert [file.name for file in cycle.inputs] == ["scan 1 spect", "scan 1 ct", "scan 2 spect", "scan 2 ct", "study.toml"]
     assert cycle.pseudonym == read(tmp_path).pseudonym
 
 
@@ -67,9 +67,58 @@ def test_values_referred_to_the_administration_decay_to_the_scan(tmp_path):
         (HEAD.replace("7400.0", '"7400"') + FIRST, "STUDY_TOML", "'administered_mbq' must be a number"),
         (HEAD.replace("7400.0", "0") + FIRST, "STUDY_TOML", "must be positive"),
         ("administered_mbq = \n", "STUDY_TOML", "study.toml: not TOML"),
+        (HEAD + FIRST + FIRST, "DUPLICATE_SCAN", r"two scans start at one time; found 2026-03-03T09:30:00\+01:00 twice"),
+        (
+            HEAD + FIRST + SECOND.replace("2026-03-30T09:30:00+02:00", "2026-03-03T10:30:00+02:00"),
+            "DUPLICATE_SCAN",
+            "two scans start at one time",
+        ),
     ],
 )
 def test_a_study_that_does_not_say_enough_is_refused(tmp_path, text, code, message):
     with pytest.raises(DosimetryError, match=message) as refusal:
         read(write(tmp_path, text))
     assert refusal.value.code == code
+
+
+CALIBRATION = """camera_serial = "CAM-1"
+nuclide = "Lu-177"
+collimator = "MEGP"
+sensitivity_cps_per_mbq = 9.0
+sensitivity_sd = 0.1
+valid_from = "2026-01-01"
+valid_to = "2027-01-01"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "camera.toml: file not found; found nothing there; check the path"),
+        ("camera = 1\n", "camera.toml: unknown key; found 'camera'"),
+        (CALIBRATION.replace("9.0", "-9.0"), "camera.toml: impossible values"),
+        (CALIBRATION.replace("9.0", "1" + "0" * 400), "camera.toml: impossible values"),
+    ],
+)
+def test_a_calibration_is_read_even_where_no_scan_needs_it(tmp_path, text, message):
+    write(tmp_path, HEAD + FIRST)
+    if text is not None:
+        (tmp_path / "camera.toml").write_text(text)
+    with pytest.raises(DosimetryError, match=message) as refusal:
+        read(tmp_path, calibrations=[tmp_path / "camera.toml"])
+    assert refusal.value.code == "CALIBRATION_FILE"
+
+
+def test_a_good_calibration_is_an_input_of_the_case(tmp_path):
+    write(tmp_path, HEAD + FIRST)
+    (tmp_path / "camera.toml").write_text(CALIBRATION)
+    assert [file.name for file in read(tmp_path, calibrations=[tmp_path / "camera.toml"]).inputs][-2:] == ["study.toml", "camera.toml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("scan1", "scan1: the file cannot be read; found a folder"), ("no.toml", "no.toml: file not found")]
+)
+def test_a_statement_that_is_no_file_is_refused(tmp_path, name, message):
+    with pytest.raises(DosimetryError, match=message) as refusal:
+        read(write(tmp_path, HEAD + FIRST), study_toml=tmp_path / name)
+    assert refusal.value.code == "STUDY_TOML"
