@@ -1,6 +1,7 @@
 """Contours that somebody else drew: a file, or the study's own SEG or RTSTRUCT."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from mrtai.values.grid import Grid
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned
+
+REST: Final = ("body", "remainder")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +51,15 @@ class GivenLabels:
         )
 
 
+def _without_rest(labels: Labels) -> Labels:
+    """Return the labels without a contour of the whole body or its rest: the report sums these up from what lies in no region."""
+    rest = [value for value, name in labels.names.items() if name in REST]
+    if not rest:
+        return labels
+    names = {value: name for value, name in labels.names.items() if value not in rest}
+    return replace(labels, voxels=np.where(np.isin(labels.voxels, rest), 0, labels.voxels), names=names)
+
+
 def _grids(aligned: Aligned, scan: int) -> tuple[Grid, ...]:
     point = aligned.cycle.time_points[scan]
     return (point.spect.grid,) if point.ct is None else (point.ct.grid, point.spect.grid)
@@ -58,5 +70,6 @@ def _carried(labels: Labels, aligned: Aligned, scan: int) -> Labels:
         raise DosimetryError(
             "contours are empty", where="contours", found="no voxel in any region", remedy="check the label map", code="EMPTY"
         )
+    labels = _without_rest(labels)
     alignment = aligned.alignments[scan]
     return replace(labels, grid=labels.grid.moved(alignment.transform)) if alignment.moved else labels

@@ -12,7 +12,7 @@ from mrtai.values.refusal import DosimetryError
 LESION = re.compile(r"^(lesion|tumou?r|met|gtv)", re.IGNORECASE)
 EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
 SIDE_FIRST = re.compile(r"(left|right)_(.+)")
-RESERVED = frozenset({"remainder", "body", "tumour_total", "liver_without_lesions"})
+RESERVED = frozenset({"tumour_total", "liver_without_lesions"})
 """Regions that reports make themselves; a contour of that name would stand in for them."""
 
 UNIONS = frozenset({"kidneys", "lungs", "liver_without_lesions", "tumour_total"})
