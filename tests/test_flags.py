@@ -1,0 +1,151 @@
+"""Doubtful but usable states: each raises its flag and gives its number, or withholds it with a reason."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from mrtai.cycle import Engines, dose_cycle
+from mrtai.engines.curve_fit import CurveFit
+from mrtai.engines.given_labels import GivenLabels
+from mrtai.engines.local import Local
+from mrtai.io.protocols import load_protocol
+from mrtai.io.results import require_valid, results
+from mrtai.io.tables import nuclide
+from mrtai.physics.align_scans import IDENTITY
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
+from mrtai.values.labels import Labels
+from mrtai.values.study import Administration, Cycle, TimePoint
+
+GRID = Grid.axial((24, 24, 24), (4.0, 4.0, 4.0))
+GIVEN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+TIMES_H = (24.0, 96.0, 168.0)
+PROTOCOL = load_protocol("lu177-dotatate")
+
+
+def box(low, high, grid=GRID):
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+    return mask
+
+
+KIDNEY, SPLEEN = box((8, 8, 8), (12, 12, 12)), box((8, 8, 14), (12, 12, 18))
+BODY = box((2, 2, 2), (22, 22, 22))
+
+
+def cycle(kidney_mbq, spleen_mbq=(20.0, 10.0, 5.0), grids=(GRID, GRID, GRID)):
+    points = []
+    for index, (t_h, kidney, spleen, grid) in enumerate(zip(TIMES_H, kidney_mbq, spleen_mbq, grids, strict=False), start=1):
+        voxels = (
+            BODY * 10.0 + KIDNEY * (kidney * 1e6 / KIDNEY.sum() / GRID.voxel_ml) + SPLEEN * (spleen * 1e6 / SPLEEN.sum() / GRID.voxel_ml)
+        )
+        spect = Image(voxels[: grid.shape[0]].astype(np.float32), Quantity.ACTIVITY_CONCENTRATION, grid)
+        hu = np.where(BODY, 14.0, -1000.0)[: grid.shape[0]].astype(np.float32)
+        at = GIVEN + timedelta(hours=t_h)
+        points.append(TimePoint(index, at, t_h, 1800.0, spect, Image(hu, Quantity.HOUNSFIELD, grid), None, "0" * 64, "scan", "header"))
+    return Cycle("P-0000", 1, Administration("Lu-177", "DOTATATE", 7.4e9, GIVEN), tuple(points))
+
+
+def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
+    return Labels(kidney * 1 + spleen * 2, {1: "kidney_left", 2: "spleen"}, grid)
+
+
+def draft(of, labels=None, method="auto"):
+    decay = nuclide("Lu-177")
+    model = CurveFit(method, decay.half_life_h, PROTOCOL.population_half_life_h)
+    names = {"aligner": "none", "segmenter": "given-labels", "kinetics": method, "dose": "local", "check": "none"}
+    engines = Engines(decay, lambda fixed, moving: IDENTITY, GivenLabels(labels or drawn()), model, Local(decay), names)
+    report = results(dose_cycle(of, PROTOCOL, engines))
+    return require_valid(report), {region["name"]: region for region in report["regions"]}
+
+
+def codes(flags):
+    return [flag["code"] for flag in flags]
+
+
+FALLING = (80.0, 29.5, 10.9)
+
+
+def test_a_clean_case_has_nothing_to_look_at_but_its_doses():
+    report, regions = draft(cycle(FALLING))
+    assert codes(report["flags"]) == []
+    # 80 MBq at 24 h and a half-life of 50 h in 4.1 mL would be a lesion's dose, not a kidney's: only that is flagged
+    assert codes(regions["kidney_left"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
+    assert regions["kidney_left"]["found_in_scans"] == [1, 2, 3]
+
+
+def test_more_activity_than_was_given_is_flagged():
+    report, _ = draft(cycle((9000.0, 4000.0, 1500.0)))
+    assert "ACTIVITY_ABOVE_ADMINISTERED" in codes(report["flags"])
+    assert "Scan 1 shows 902" in next(flag["text"] for flag in report["flags"])
+
+
+def test_more_decays_than_physics_allows_are_flagged():
+    physical = [8000.0 * 2 ** (-t / 159.528) for t in TIMES_H]
+    report, regions = draft(cycle(physical))
+    # Ã/A₀ of 1.08 times the administered activity that never leaves: 249 h above the 230 h of T½/ln 2
+    assert "TIA_ABOVE_CEILING" in codes(report["flags"])
+    assert {"TIA_ABOVE_CEILING", "HALF_LIFE_AT_BOUND"} <= set(codes(regions["kidney_left"]["flags"]))
+    assert regions["kidney_left"]["tia_mbq_h"] > 0
+
+
+def test_an_organ_at_the_border_of_the_image_is_flagged():
+    _, regions = draft(cycle(FALLING), drawn(kidney=box((0, 8, 8), (12, 12, 12))))
+    assert "ORGAN_CUT_BY_VIEW" in codes(regions["kidney_left"]["flags"])
+    assert "ORGAN_CUT_BY_VIEW" not in codes(regions["spleen"]["flags"])
+
+
+def test_a_scan_that_sees_half_an_organ_is_left_out_of_its_curve():
+    short = Grid((10, 24, 24), GRID.spacing_mm, GRID.origin_mm, GRID.direction)
+    _, regions = draft(cycle(FALLING, grids=(GRID, GRID, short)))
+    kidney = regions["kidney_left"]
+    assert kidney["found_in_scans"] == [1, 2]
+    assert "ORGAN_CUT_BY_VIEW" in codes(kidney["flags"])
+    assert kidney["kinetics"]["effective_half_life_h"] == pytest.approx(72 / np.log2(80.0 / 29.5), rel=0.01)
+
+
+def test_a_region_smaller_than_a_voxel_is_withheld_and_never_zero():
+    fine = Grid.axial((96, 96, 96), (1.0, 1.0, 1.0))
+    mask = box((48, 48, 48), (50, 50, 50), fine)
+    labels = Labels(mask.astype(np.uint8), {1: "lesion_1"}, fine)
+    of = cycle(FALLING)
+    first = replace(of.time_points[0], ct=Image(np.full(fine.shape, 14.0, dtype=np.float32), Quantity.HOUNSFIELD, fine))
+    report, regions = draft(replace(of, time_points=(first, *of.time_points[1:])), labels)
+    lesion = regions["lesion_1"]
+    assert lesion["verdict"] == "withheld" and report["verdict"] == "withheld"
+    assert lesion["tia_mbq_h"] is None and lesion["absorbed_dose_gy"]["mean"] is None
+    assert "REGION_NOT_SEEN" in codes(lesion["flags"])
+    assert lesion["volume_ml"] == pytest.approx(0.008)
+
+
+def test_a_union_is_no_better_than_its_members():
+    of = cycle(FALLING)
+    one = replace(of, time_points=of.time_points[:1])
+    labels = Labels(KIDNEY * 1 + SPLEEN * 2, {1: "kidney_left", 2: "kidney_right"}, GRID)
+    _, regions = draft(one, labels)
+    assert "SINGLE_SCAN_OUTSIDE_WINDOW" in codes(regions["kidneys"]["flags"])
+    assert regions["kidneys"]["tia_mbq_h"] == pytest.approx(regions["kidney_left"]["tia_mbq_h"] + regions["kidney_right"]["tia_mbq_h"])
+
+
+def test_a_liver_is_reported_with_and_without_its_lesions():
+    liver = box((4, 4, 4), (14, 14, 14))
+    lesion = box((8, 8, 8), (10, 10, 10))
+    labels = Labels(np.where(lesion, 2, liver * 1), {1: "liver", 2: "lesion_1"}, GRID)
+    _, regions = draft(cycle(FALLING), labels)
+    assert regions["liver"]["kind"] == "union"
+    assert regions["liver"]["members"] == ["liver_without_lesions", "lesion_1"]
+    total = regions["liver_without_lesions"]["volume_ml"] + regions["lesion_1"]["volume_ml"]
+    assert regions["liver"]["volume_ml"] == pytest.approx(total) == pytest.approx(liver.sum() * 0.064)
+
+
+def test_a_calibrations_uncertainty_is_common_to_all_scans():
+    of = cycle(FALLING)
+    calibrated = replace(of, time_points=tuple(replace(point, calibration_sd=0.04) for point in of.time_points))
+    plain, with_sd = draft(of)[1]["spleen"], draft(calibrated)[1]["spleen"]
+    without = plain["tia_sd_mbq_h"] / plain["tia_mbq_h"]
+    # added once, after the fit, not once a scan
+    assert with_sd["tia_sd_mbq_h"] / with_sd["tia_mbq_h"] == pytest.approx(np.hypot(without, 0.04), rel=1e-5)
+    assert sum(term["share"] for term in with_sd["uncertainty_budget"]) == pytest.approx(1.0)
+    assert with_sd["time_activity"]["activity_sd_mbq"][0] == pytest.approx(20.0 * np.hypot(0.05, 0.04), rel=1e-3)
