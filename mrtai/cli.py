@@ -99,7 +99,7 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help="contours: label map with a JSON of names beside it; else the study's SEG or RTSTRUCT"
     )
     run.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
-    run.add_argument("--cycle", metavar="N|DATE", help="which cycle, where the folder holds several")
+    run.add_argument("--cycle", metavar="N|DATE", help="which cycle, where the folder holds several; else the number to report")
     run.add_argument("--study", dest="study_toml", type=Path, metavar="study.toml", help="overrides of headers, instead of the study's own")
     run.add_argument(
         "--calibration",
@@ -218,7 +218,7 @@ def _add_align(commands: Any) -> argparse.ArgumentParser:
         "--out", required=True, type=Path, metavar="ALIGNED.nii.gz", help="the SPECT on its own lattice in the fixed CT's space"
     )
     align.add_argument("--transform", type=Path, metavar="T.tfm", help="also write the transform (ITK, fixed to moving)")
-    align.add_argument("--seed", type=int, default=7, metavar="N")
+    align.add_argument("--seed", type=int, default=7, metavar="N", help="seed of the registration's sampling (default 7)")
     return align
 
 

@@ -114,7 +114,7 @@ def measure(
         dose=dose,
         provisional=len(aligned.cycle.time_points) < protocol.expected_scans,
         engines=engines.names,
-        flags=case_flags(aligned, fits, engines.nuclide),
+        flags=case_flags(aligned, fits, engines.nuclide, protocol),
     )
 
 

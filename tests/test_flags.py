@@ -91,6 +91,16 @@ def test_more_decays_than_physics_allows_are_flagged():
     assert regions["kidney_left"]["tia_mbq_h"] > 0
 
 
+def test_a_protocol_for_another_agent_and_missing_scans_are_flagged():
+    of = cycle(FALLING)
+    other = replace(of, administration=replace(of.administration, agent="PSMA-617"), time_points=of.time_points[:2])
+    report, _ = draft(other)
+    assert {"AGENT_DIFFERS", "FEWER_SCANS"} <= set(codes(report["flags"]))
+    assert report["provisional"] is True and report["verdict"] == "review"
+    spelt = replace(of, administration=replace(of.administration, agent="[177Lu]Lu-DOTA-TATE"))
+    assert "AGENT_DIFFERS" not in codes(draft(spelt)[0]["flags"])
+
+
 def test_an_organ_at_the_border_of_the_image_is_flagged():
     _, regions = draft(cycle(FALLING), drawn(kidney=box((0, 8, 8), (12, 12, 12))))
     assert "ORGAN_CUT_BY_VIEW" in codes(regions["kidney_left"]["flags"])

@@ -26,9 +26,9 @@ def tiac_h(tia_bq_s: float, administered_bq: float) -> float:
     return tia_bq_s / administered_bq / SECONDS_PER_HOUR
 
 
-def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide) -> tuple[Flag, ...]:
-    """Return flags of the whole case: more activity in view than was given, or more decays than physics allows."""
-    flags = []
+def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide, protocol: Protocol) -> tuple[Flag, ...]:
+    """Return flags of the whole case: a protocol for something else, scans missing, more activity or decays than there can be."""
+    flags = [*_protocol_flags(aligned, protocol)]
     given = aligned.cycle.administration.administered_bq
     for point, spect in zip(aligned.cycle.time_points, aligned.spects, strict=True):
         in_view = float(spect.voxels.sum(dtype=np.float64)) * spect.grid.voxel_ml
@@ -42,6 +42,24 @@ def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide) -> tuple[Fl
                 Flag("ACTIVITY_ABOVE_ADMINISTERED", Severity.REVIEW, text, "Check calibration, decay reference and the injection record.")
             )
     return (*flags, *ceiling_flags(sum(fits.tia_bq_s.values()), given, nuclide))
+
+
+def _protocol_flags(aligned: Aligned, protocol: Protocol) -> tuple[Flag, ...]:
+    flags = []
+    stated, expected = (_letters(agent) for agent in (aligned.cycle.administration.agent, protocol.agent))
+    if expected not in stated and not (stated and stated in expected):
+        text = f"The protocol {protocol.name} is for {protocol.agent}; the study says {aligned.cycle.administration.agent or 'nothing'}."
+        remedy = "Choose the protocol of this agent, or state the agent in study.toml."
+        flags.append(Flag("AGENT_DIFFERS", Severity.REVIEW, text, remedy))
+    found = len(aligned.cycle.time_points)
+    if found < protocol.expected_scans:
+        text = f"{found} of {protocol.expected_scans} scans of the protocol are there: the draft is provisional."
+        flags.append(Flag("FEWER_SCANS", Severity.REVIEW, text, "Wait for the missing scans, or judge whether these are enough."))
+    return tuple(flags)
+
+
+def _letters(agent: str) -> str:
+    return "".join(letter for letter in agent.casefold() if letter.isalnum())
 
 
 def ceiling_flags(tia_bq_s: float, administered_bq: float | None, nuclide: Nuclide) -> tuple[Flag, ...]:
