@@ -116,6 +116,33 @@ def test_a_scan_that_sees_half_an_organ_is_left_out_of_its_curve():
     assert kidney["kinetics"]["effective_half_life_h"] == pytest.approx(72 / np.log2(80.0 / 29.5), rel=0.01)
 
 
+def test_a_remainder_seen_in_part_is_left_out_of_its_curve():
+    short = Grid((10, 24, 24), GRID.spacing_mm, GRID.origin_mm, GRID.direction)
+    _, regions = draft(cycle(FALLING, grids=(GRID, GRID, short)))
+    # scan 3 shows 8 of the body's 20 slices: its sum would make the half-life look shorter
+    assert regions["remainder"]["found_in_scans"] == [1, 2]
+    assert "ORGAN_CUT_BY_VIEW" in codes(regions["remainder"]["flags"])
+    of = cycle(FALLING)
+    _, two = draft(replace(of, time_points=of.time_points[:2]))
+    assert regions["remainder"]["tia_mbq_h"] == pytest.approx(two["remainder"]["tia_mbq_h"], rel=1e-6)
+
+
+def test_a_late_point_near_zero_does_not_rule_the_fit():
+    _, regions = draft(cycle((80.0, 29.5, 0.001)))
+    sd_mbq = regions["kidney_left"]["time_activity"]["activity_sd_mbq"]
+    # 5 % of the first point; of the last no less than 1 % of the largest
+    assert sd_mbq[0] == pytest.approx(4.0, rel=1e-3)
+    assert sd_mbq[2] == pytest.approx(0.8, rel=1e-3)
+
+
+def test_a_contour_where_the_ct_shows_no_body_is_flagged():
+    _, regions = draft(cycle(FALLING), drawn(kidney=box((8, 8, 19), (12, 12, 23))))
+    # one of its four columns lies beyond the skin
+    flag = next(flag for flag in regions["kidney_left"]["flags"] if flag["code"] == "REGION_OUTSIDE_BODY")
+    assert flag["text"].startswith("25%")
+    assert "REGION_OUTSIDE_BODY" not in codes(regions["spleen"]["flags"])
+
+
 def test_a_region_smaller_than_a_voxel_is_withheld_and_never_zero():
     fine = Grid.axial((96, 96, 96), (1.0, 1.0, 1.0))
     mask = box((48, 48, 48), (50, 50, 50), fine)
