@@ -314,7 +314,8 @@ def _add_dose(commands: Any) -> argparse.ArgumentParser:
 def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import dose_engine
     from mrtai.io.nifti import read_image, write_image
-    from mrtai.io.tables import nuclide, point_kernel
+    from mrtai.io.nuclear_data import NUCLEAR_DATA
+    from mrtai.io.tables import nuclide
     from mrtai.physics.resample import averaged
     from mrtai.physics.tissue import density
     from mrtai.values.image import Quantity
@@ -324,7 +325,7 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
         matter = averaged(density(read_image(options.ct, Quantity.HOUNSFIELD)), tia.grid)
     else:
         matter = read_image(options.density, Quantity.DENSITY)
-    engine = dose_engine(options.engine, nuclide(options.nuclide), point_kernel, device=options.device, threads=options.threads)
+    engine = dose_engine(options.engine, nuclide(options.nuclide), NUCLEAR_DATA, device=options.device, threads=options.threads)
     dose = engine(tia, matter)
     write_image(options.out, dose.total)
     return {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}

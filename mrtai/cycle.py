@@ -15,11 +15,12 @@ from mrtai.engines.given_labels import GivenLabels
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.hashes import input_file
 from mrtai.io.nifti import read_labels
+from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.protocols import load_protocol
 from mrtai.io.pseudonym import load_key
 from mrtai.io.region_names import region_code, region_kind
 from mrtai.io.study import read_study
-from mrtai.io.tables import nuclide, point_kernel
+from mrtai.io.tables import nuclide
 from mrtai.physics.align_scans import on_one_grid
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.plausibility import case_flags
@@ -195,7 +196,7 @@ def engines_for(protocol: DosimetryProtocol, request: CaseRequest) -> Engines:
         aligner=RigidAligner(seed=request.seed),
         segmenter=GivenLabels(labels),
         kinetics=tac_model(protocol.kinetics, decay, protocol),
-        dose=dose_engine(protocol.dose_engine, decay, point_kernel, device=request.device, threads=request.threads),
+        dose=dose_engine(protocol.dose_engine, decay, NUCLEAR_DATA, device=request.device, threads=request.threads),
         names=names,
     )
 

@@ -31,3 +31,15 @@ LN2: Final = float(np.log(2.0))
 
 FWHM_PER_SIGMA: Final = float(2.0 * np.sqrt(2.0 * np.log(2.0)))
 """Full width at half maximum of a Gaussian in units of its standard deviation."""
+
+KEV_PER_MEV: Final = 1e3
+EV_PER_MEV: Final = 1e6
+MM_PER_CM: Final = 10.0
+CM_PER_MM: Final = 0.1
+
+# CODATA 2018
+ELECTRON_MASS_MEV: Final = 0.51099895
+CLASSICAL_ELECTRON_RADIUS_CM: Final = 2.8179403262e-13
+FINE_STRUCTURE: Final = 7.2973525693e-3
+AVOGADRO_PER_MOL: Final = 6.02214076e23
+HC_MEV_ANGSTROM: Final = 1.239841984e-2

@@ -1,11 +1,10 @@
 """Engines: what may be swapped, each filling one socket of `mrtai.ports`; a name becomes an engine by `match`."""
 
-from collections.abc import Callable
 from typing import Final
 
 from mrtai.engines.curve_fit import METHODS
 from mrtai.ports import DoseEngine, TacModel
-from mrtai.values.kernel import PointKernel
+from mrtai.values.nuclear_data import NuclearData
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
 
@@ -14,8 +13,8 @@ __all__ = ["DOSE_ENGINES", "METHODS", "dose_engine", "tac_model"]
 DOSE_ENGINES: Final = ("local", "convolution")
 
 
-def dose_engine(name: str, nuclide: Nuclide, kernel: Callable[[str], PointKernel], *, device: str = "cpu", threads: int = 1) -> DoseEngine:
-    """Return the dose engine of that name; ``kernel`` gives the point kernel of a nuclide. ``ValueError`` for an unknown name."""
+def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str = "cpu", threads: int = 1) -> DoseEngine:
+    """Return the dose engine of that name for one nuclide, with its published data. ``ValueError`` for an unknown name."""
     match name:
         case "local":
             from mrtai.engines.local import Local
@@ -24,7 +23,7 @@ def dose_engine(name: str, nuclide: Nuclide, kernel: Callable[[str], PointKernel
         case "convolution":
             from mrtai.engines.convolution import Convolution
 
-            return Convolution(kernel(nuclide.name), device=device, threads=threads)
+            return Convolution(data.point_kernel(nuclide.name), device=device, threads=threads)
         case _:
             raise ValueError(f"dose engine must be one of {', '.join(DOSE_ENGINES)}, got {name!r}")
 

@@ -17,6 +17,7 @@ from mrtai.values.grid import Array
 from mrtai.values.kernel import PointKernel
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.spectrum import Spectrum
 
 _HOURS: Final = {
     "s": 1 / SECONDS_PER_HOUR,
@@ -57,6 +58,20 @@ def emissions(name: str, kind: str) -> Array:
 def beta_spectrum(name: str) -> Array:
     """Return the spectrum of all betas: shape ``(points, 2)``, MeV and electrons per MeV and decay."""
     return emissions(name, "b-spectra")
+
+
+def spectrum(name: str) -> Spectrum:
+    """Return what one nuclide emits, without its progeny."""
+    record = _record(name)["emissions"]
+    betas = {kind: sum(share for _, share in record.get(kind, [])) for kind in ("beta-", "beta+")}
+    return Spectrum(
+        nuclide=name,
+        photons=np.vstack([emissions(name, kind) for kind in ("gamma", "X")]),
+        electrons=np.vstack([emissions(name, kind) for kind in ("IE", "auger")]),
+        betas=beta_spectrum(name),
+        positrons=betas["beta+"] / (sum(betas.values()) or 1.0),
+        alpha_mev=_energy(record, _ALPHAS),
+    )
 
 
 def progeny(name: str) -> Mapping[str, float]:

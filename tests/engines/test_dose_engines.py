@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mrtai.engines import dose_engine
+from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.convolve import convolved
 from mrtai.physics.kernel import electron_octant, photon_octant
@@ -16,7 +17,7 @@ JOULES_PER_MEV = 1.602176634e-13
 
 
 def engine(name, of="Lu-177"):
-    return dose_engine(name, nuclide(of), point_kernel)
+    return dose_engine(name, nuclide(of), NUCLEAR_DATA)
 
 
 def water(grid, kg_per_ml=1e-3):
