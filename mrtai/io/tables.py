@@ -29,6 +29,7 @@ _HOURS: Final = {
 _ELECTRONS: Final = ("beta-", "beta+", "auger", "IE")
 _PHOTONS: Final = ("gamma", "X", "annihilation")
 _ALPHAS: Final = ("alpha", "alpha recoil")
+BETA_POINTS: Final = 4001
 _SOURCE: Final = "ICRP 107 (icrp107-database 0.0.3)"
 
 
@@ -68,10 +69,22 @@ def spectrum(name: str) -> Spectrum:
         nuclide=name,
         photons=np.vstack([emissions(name, kind) for kind in ("gamma", "X")]),
         electrons=np.vstack([emissions(name, kind) for kind in ("IE", "auger")]),
-        betas=beta_spectrum(name),
+        betas=_betas(name, sum(mean * share for kind in betas for mean, share in record.get(kind, []))),
         positrons=betas["beta+"] / (sum(betas.values()) or 1.0),
         alpha_mev=_energy(record, _ALPHAS),
     )
+
+
+def _betas(name: str, mev_per_decay: float) -> Array:
+    """Return the betas' spectrum on even steps: the library's points joined by a spline, with the branches' mean energy exactly."""
+    from scipy.interpolate import CubicSpline
+
+    points = beta_spectrum(name)
+    if not points.size:
+        return points.reshape(0, 2)
+    energy = np.linspace(points[0, 0], points[-1, 0], BETA_POINTS)
+    number = np.maximum(CubicSpline(points[:, 0], points[:, 1])(energy), 0.0)
+    return np.stack([energy, number * (mev_per_decay / np.trapezoid(energy * number, energy))], axis=1)
 
 
 def progeny(name: str) -> Mapping[str, float]:

@@ -16,7 +16,7 @@ class Material:
     Attributes:
         fractions: mass fraction by atomic number.
         mean_excitation_ev: mean excitation energy I.
-        density_g_per_ml: where its density effect is evaluated.
+        density_g_per_ml: where its density effect is evaluated: that of the tissue, without the air between.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Material:
 # Compositions: Schneider 2000 and ICRU 44 as listed in NIST's tables; I: ICRU 37 and 49 (water 75 eV, as the reference kernels use).
 MATERIALS: Final = (
     Material("air", {6: 0.000124, 7: 0.755268, 8: 0.231781, 18: 0.012827}, 85.7, 1.205e-3),
-    Material("lung", {1: 0.103, 6: 0.105, 7: 0.031, 8: 0.749, 11: 0.002, 15: 0.002, 16: 0.003, 17: 0.003, 19: 0.002}, 75.2, 0.26),
+    Material("lung", {1: 0.103, 6: 0.105, 7: 0.031, 8: 0.749, 11: 0.002, 15: 0.002, 16: 0.003, 17: 0.003, 19: 0.002}, 75.2, 1.05),
     Material("adipose", {1: 0.114, 6: 0.598, 7: 0.007, 8: 0.278, 11: 0.001, 16: 0.001, 17: 0.001}, 64.8, 0.95),
     Material(
         "soft_tissue",
