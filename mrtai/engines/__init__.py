@@ -1,6 +1,6 @@
 """Engines: what may be swapped, each filling one socket of `mrtai.ports`; a name becomes an engine by `match`."""
 
-from typing import Final
+from typing import Any, Final
 
 from mrtai.engines.curve_fit import METHODS
 from mrtai.ports import DoseEngine, TacModel
@@ -10,11 +10,14 @@ from mrtai.values.protocol import Protocol
 
 __all__ = ["DOSE_ENGINES", "METHODS", "dose_engine", "tac_model"]
 
-DOSE_ENGINES: Final = ("local", "convolution")
+DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo")
 
 
-def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str = "cpu", threads: int = 1) -> DoseEngine:
-    """Return the dose engine of that name for one nuclide, with its published data. ``ValueError`` for an unknown name."""
+def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str = "cpu", threads: int = 1, **monte_carlo: Any) -> DoseEngine:
+    """Return the dose engine of that name for one nuclide, with its published data. ``ValueError`` for an unknown name.
+
+    ``monte_carlo`` are further fields of the Monte Carlo engine (``histories``, ``seed``, ``material``, ``progress``), for it alone.
+    """
     match name:
         case "local":
             from mrtai.engines.local import Local
@@ -24,6 +27,11 @@ def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str =
             from mrtai.engines.convolution import Convolution
 
             return Convolution(data.point_kernel(nuclide.name), device=device, threads=threads)
+        case "monte-carlo":
+            from mrtai.engines.monte_carlo import MonteCarlo
+
+            spectrum, cross_sections = data.spectrum(nuclide.name), data.cross_sections()
+            return MonteCarlo(nuclide, spectrum, cross_sections, device=device, threads=threads, **monte_carlo)
         case _:
             raise ValueError(f"dose engine must be one of {', '.join(DOSE_ENGINES)}, got {name!r}")
 

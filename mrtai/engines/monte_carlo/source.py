@@ -105,5 +105,3 @@ def placed(sites, shape, edge, r, states, i):
     b = (voxel // shape[2]) % shape[1]
     a = voxel // (shape[2] * shape[1])
     return (c + uniform(states, i)) * edge[0], (b + uniform(states, i)) * edge[1], (a + uniform(states, i)) * edge[2]
-
-

@@ -106,7 +106,9 @@ def tables(cross_sections: CrossSections, cuts: Cuts) -> Tables:
 def _photon(cross_sections: CrossSections, index: int) -> Array:
     material = MATERIALS[index]
     total = attenuation(cross_sections, material)
-    parts = [mixed(part, cross_sections, material) for part in (cross_sections.coherent, cross_sections.incoherent, cross_sections.photoelectric)]
+    parts = [
+        mixed(part, cross_sections, material) for part in (cross_sections.coherent, cross_sections.incoherent, cross_sections.photoelectric)
+    ]
     shares = np.cumsum(parts, axis=0) / total
     return np.stack([total, energy_transfer(cross_sections, material), *shares], axis=1)
 
@@ -114,7 +116,8 @@ def _photon(cross_sections: CrossSections, index: int) -> Array:
 def _form(cross_sections: CrossSections, index: int, x2: Array) -> Array:
     squared = squared_form_factor(cross_sections, MATERIALS[index])
     values = np.interp(np.sqrt(x2), cross_sections.x_per_angstrom, squared)
-    return cumulative_trapezoid(values, x2, initial=0.0)
+    cumulated: Array = cumulative_trapezoid(values, x2, initial=0.0)
+    return cumulated
 
 
 def _electron(index: int, elements: Elements, cuts: Cuts) -> Array:

@@ -3,7 +3,6 @@
 On the CPU every thread has a row of its own; on a GPU all add to row 0 atomically.
 """
 
-
 from numba import cuda
 from numba.extending import overload
 
@@ -26,6 +25,6 @@ if not hasattr(cuda, "simulator") and not getattr(cuda, "is_simulator", False):
     @overload(score, target="cuda")
     def _on_cuda(tally, i, voxel, energy):
         def add(tally, i, voxel, energy):
-            cuda.atomic.add(tally, (0, voxel), energy)
+            cuda.atomic.add(tally, (0, voxel), energy)  # type: ignore[attr-defined]
 
         return add

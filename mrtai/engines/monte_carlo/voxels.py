@@ -62,8 +62,8 @@ class Lattice(NamedTuple):
 
 
 @njit(cache=True)
-def followed(index, lattice, t, cuts, states, i, stack, count, tally_electron, tally_photon):
-    """Follow everything on the stack of history ``index`` to its end; particles are rows x, y, z, u, v, w, MeV, kind, weight."""
+def followed(lattice, t, cuts, states, i, stack, count, tally_electron, tally_photon):
+    """Follow everything on the stack of row ``i`` to its end; particles are rows x, y, z, u, v, w, MeV, kind, weight."""
     while count > 0:
         count -= 1
         if stack[i, count, 7] == PHOTON:
