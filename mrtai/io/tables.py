@@ -99,7 +99,7 @@ def progeny(name: str) -> Mapping[str, float]:
 def point_kernel(name: str) -> PointKernel:
     """Return the energy around a point source of ``name`` in water.
 
-    Beyond the electrons' range their column holds bremsstrahlung, which travels like photons and is counted with them.
+    The photons' column holds bremsstrahlung and annihilation quanta too.
 
     Raises:
         DosimetryError: no kernel of this nuclide is shipped.
@@ -115,17 +115,14 @@ def point_kernel(name: str) -> PointKernel:
             code="NO_KERNEL",
         )
     with path.open("rb") as stream, np.load(stream) as table:
-        edges, electron, photon = table["r_edges_mm"], table["electron_mev"], table["photon_mev"]
-        range_mm = float(table["electron_range_mm"])
-    short = edges[1:] <= range_mm
-    return PointKernel(
-        nuclide=name,
-        r_edges_mm=edges,
-        electron_mev=np.where(short, electron, 0.0),
-        photon_mev=photon + np.where(short, 0.0, electron),
-        electron_range_mm=range_mm,
-        source="EGSnrc Monte Carlo in water, ICRP 107 spectra (mrtai/data/SOURCES.md)",
-    )
+        return PointKernel(
+            nuclide=name,
+            r_edges_mm=table["r_edges_mm"],
+            electron_mev=table["electron_mev"].astype(np.float64),
+            photon_mev=table["photon_mev"].astype(np.float64),
+            electron_range_mm=float(table["electron_range_mm"]),
+            source=str(table["source"]),
+        )
 
 
 @cache

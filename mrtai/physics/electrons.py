@@ -105,7 +105,7 @@ def _density_effect(energy_mev: Array, material: Material, elements: Elements) -
 
 
 def moller_ratio(energy_mev: Array, transfer_mev: Array) -> Array:
-    """Return Møller's cross section over Rutherford's for a transfer of at most half the energy; the arguments broadcast."""
+    """Return Møller's cross section over Rutherford's for a transfer of at most half the energy; arguments of any shape broadcast."""
     tau = energy_mev / ELECTRON_MASS_MEV
     rest = energy_mev - transfer_mev
     ratio: Array = (
@@ -118,7 +118,7 @@ def moller_ratio(energy_mev: Array, transfer_mev: Array) -> Array:
 
 
 def moller_inverse_path(energy_mev: Array, elements: Elements, cut_mev: float) -> Array:
-    """Return the inverse mean free path [cm²/g] of collisions that set free an electron above ``cut_mev``."""
+    """Return the inverse mean free path [cm²/g] of collisions that set free an electron above ``cut_mev``: shape ``(energies,)``."""
     node, weight = np.polynomial.legendre.leggauss(32)
     top = np.maximum(0.5 * energy_mev, cut_mev)
     # in 1/W the Rutherford part is flat
@@ -130,7 +130,7 @@ def moller_inverse_path(energy_mev: Array, elements: Elements, cut_mev: float) -
 
 
 def transport_coefficients(energy_mev: Array, elements: Elements, cut_mev: float) -> tuple[Array, Array]:
-    """Return the first and second inverse transport mean free paths [cm²/g]: ∫ dσ (1 - P_l), l = 1, 2.
+    """Return the first and second inverse transport mean free paths [cm²/g], ∫ dσ (1 - P_l), l = 1, 2: each of shape ``(energies,)``.
 
     Rutherford's cross section with Molière's screening, times McKinley and Feshbach's ratio to Mott's. The atomic electrons
     scatter like unit charges up to the angle of a transfer of ``cut_mev``; harder ones are simulated one by one.
@@ -167,7 +167,7 @@ def _moliere_screening(z: float, momentum_mev_: Array, beta2: Array) -> Array:
 
 
 def bremsstrahlung_shape(energy_mev: Array, photon_mev: Array, z: float) -> Array:
-    """Return k dσ/dk [cm²] of one atom; the arguments broadcast, zero where k exceeds the energy.
+    """Return k dσ/dk [cm²] of one atom; arguments of any shape broadcast, zero where k exceeds the energy.
 
     Born approximation of a bare nucleus (Koch and Motz 1959, 3BN) with Elwert's Coulomb factor. Up to a few MeV in light elements
     what screening takes away and the electrons' own bremsstrahlung adds nearly cancel: the radiation yields of water so computed
@@ -191,7 +191,10 @@ def bremsstrahlung_shape(energy_mev: Array, photon_mev: Array, z: float) -> Arra
 
 
 def bremsstrahlung(energy_mev: Array, elements: Elements, cut_mev: float) -> tuple[Array, Array, Array]:
-    """Return of photons above ``cut_mev`` the inverse mean free path [cm²/g] and the energy loss [MeV cm²/g], and the loss below it."""
+    """Return of photons above ``cut_mev`` the inverse mean free path [cm²/g] and the energy loss [MeV cm²/g], and the loss below it.
+
+    Each has shape ``(energies,)``.
+    """
     node, weight = np.polynomial.legendre.leggauss(48)
     energy = energy_mev[:, None]
     number, loss, soft = (np.zeros(energy_mev.size) for _ in range(3))

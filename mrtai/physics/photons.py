@@ -19,7 +19,7 @@ from mrtai.values.grid import Array
 
 
 def klein_nishina_cm2(energy_mev: Array, cosine: Array) -> Array:
-    """Return dσ/dΩ [cm²/sr] of a free electron at rest; the arguments broadcast."""
+    """Return dσ/dΩ [cm²/sr] of a free electron at rest; arguments of any shape broadcast."""
     ratio = 1.0 / (1.0 + energy_mev / ELECTRON_MASS_MEV * (1.0 - cosine))
     squared: Array = 0.5 * CLASSICAL_ELECTRON_RADIUS_CM**2 * ratio**2 * (ratio + 1.0 / ratio - (1.0 - cosine**2))
     return squared
@@ -60,26 +60,26 @@ def mixed(per_element: Array, cross_sections: CrossSections, material: Material)
 
 
 def per_electron_scattering(cross_sections: CrossSections, material: Material) -> Array:
-    """Return the incoherent scattering function per electron, from 0 to 1 over ``x_per_angstrom``."""
+    """Return the incoherent scattering function per electron, from 0 to 1: shape ``(momenta,)``."""
     per_mass = 1.0 / cross_sections.atomic_mass
     bound = mixed(cross_sections.scattering_function * per_mass[:, None], cross_sections, material)
     return bound / float(mixed(cross_sections.z * per_mass, cross_sections, material))
 
 
 def squared_form_factor(cross_sections: CrossSections, material: Material) -> Array:
-    """Return the sum of the elements' squared form factors per gram, over ``x_per_angstrom``; arbitrary scale."""
+    """Return the sum of the elements' squared form factors per gram, on an arbitrary scale: shape ``(momenta,)``."""
     return mixed(cross_sections.form_factor**2 / cross_sections.atomic_mass[:, None], cross_sections, material)
 
 
 def attenuation(cross_sections: CrossSections, material: Material) -> Array:
-    """Return μ/ρ [cm²/g] over ``energy_mev``, coherent scattering included."""
+    """Return μ/ρ [cm²/g] with coherent scattering: shape ``(energies,)``."""
     parts = (cross_sections.photoelectric, cross_sections.coherent, cross_sections.incoherent, cross_sections.pair)
     return sum((mixed(part, cross_sections, material) for part in parts), np.zeros(cross_sections.energy_mev.size))
 
 
 @cache
 def mean_transfer(cross_sections: CrossSections, material_name: str) -> Array:
-    """Return the mean share of its energy that an incoherently scattered photon hands over, with binding, over ``energy_mev``."""
+    """Return the mean share of its energy that an incoherently scattered photon hands over, with binding: shape ``(energies,)``."""
     material = next(m for m in MATERIALS if m.name == material_name)
     function = per_electron_scattering(cross_sections, material)
     cosine, weight = np.polynomial.legendre.leggauss(400)
@@ -93,7 +93,7 @@ def mean_transfer(cross_sections: CrossSections, material_name: str) -> Array:
 
 
 def energy_transfer(cross_sections: CrossSections, material: Material) -> Array:
-    """Return μ_tr/ρ [cm²/g] over ``energy_mev``.
+    """Return μ_tr/ρ [cm²/g]: shape ``(energies,)``.
 
     The photoelectric effect hands over everything: fluorescence of tissue (calcium 3.7 keV) is absorbed within 0.1 mm.
     """

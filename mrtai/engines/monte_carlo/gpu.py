@@ -37,7 +37,12 @@ def on_gpu(first: int, last: int, seed: int, world: World, electron: Any, photon
     rows = min(THREADS, last - first)
     states, stack = cuda.device_array(rows, np.uint64), cuda.device_array((rows, STACK, FIELDS), np.float64)
     tallies = cuda.to_device(electron), cuda.to_device(photon)
-    there = World(*(type(part)(*(cuda.to_device(x) if isinstance(x, np.ndarray) else x for x in part)) for part in world))
+    there = World(*(_copied(part) for part in world))
     _histories[(rows + BLOCK - 1) // BLOCK, BLOCK](first, last, seed, there, states, stack, *tallies)
     for host, device in zip((electron, photon), tallies, strict=True):
         device.copy_to_host(host)
+
+
+def _copied(part: Any) -> Any:
+    """Return a named tuple with its arrays on the device."""
+    return type(part)(*(cuda.to_device(x) if isinstance(x, np.ndarray) else x for x in part))

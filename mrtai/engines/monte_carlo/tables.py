@@ -53,7 +53,9 @@ class Cuts(NamedTuple):
 
 
 VOXEL_CUTS: Final = Cuts(0.02, 0.01, 0.03, 0.12, 0.25)
-KERNEL_CUTS: Final = Cuts(0.004, 0.002, 0.004, 0.04, 0.06)
+KERNEL_CUTS: Final = Cuts(0.002, 0.002, 0.006, 0.04, 0.06)
+PHOTON_KERNEL_CUTS: Final = Cuts(0.02, 0.002, 0.03, 0.12, 0.2)
+"""The electrons of photons matter within millimetres, where they are few: coarser steps do."""
 
 
 class Tables(NamedTuple):
