@@ -26,7 +26,8 @@ def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str =
         case "convolution":
             from mrtai.engines.convolution import Convolution
 
-            return Convolution(data.point_kernel(nuclide.name), device=device, threads=threads)
+            kernel, spectrum = data.point_kernel(nuclide.name), data.spectrum(nuclide.name)
+            return Convolution(kernel, nuclide, spectrum, data.cross_sections(), device=device, threads=threads)
         case "monte-carlo":
             from mrtai.engines.monte_carlo import MonteCarlo
 

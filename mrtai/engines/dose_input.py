@@ -37,6 +37,18 @@ def checked(tia: Image, density: Image) -> None:
             )
 
 
-def deposit_density_kg_per_ml(density: Image) -> NDArray[Any]:
+def deposit_density_kg_per_ml(density_kg_per_ml: NDArray[Any]) -> NDArray[Any]:
     """Return the density [kg/mL] that electron energy is divided by, shape (z, y, x): the voxel's own, but not below air's."""
-    return np.maximum(density.voxels, np.float32(AIR_DENSITY_KG_PER_ML))
+    floored: NDArray[Any] = np.maximum(density_kg_per_ml, np.float32(AIR_DENSITY_KG_PER_ML))
+    return floored
+
+
+def bounding_box(used: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the slices that hold every used voxel, shape ``(z, y, x)``; the whole lattice where there is none."""
+    if not used.any():
+        return tuple(slice(0, n) for n in used.shape)
+    found = []
+    for axis in range(3):
+        there = np.flatnonzero(used.any(axis=tuple(k for k in range(3) if k != axis)))
+        found.append(slice(int(there[0]), int(there[-1]) + 1))
+    return tuple(found)

@@ -25,7 +25,7 @@ class Local:
         """Return D = Ã E / ρ [Gy] for electrons and alphas, zero in the surrounding air; see ``ports.DoseEngine``."""
         checked(tia, density)
         somewhere = matter(density)
-        per_ml = np.where(somewhere, tia.voxels / deposit_density_kg_per_ml(density), 0.0)
+        per_ml = np.where(somewhere, tia.voxels / deposit_density_kg_per_ml(density.voxels), 0.0)
         energies = {"electron": self.nuclide.electron_mev_per_decay, "alpha": self.nuclide.alpha_mev_per_decay}
         zero = Image(np.zeros(tia.grid.shape, dtype=np.float32), Quantity.ABSORBED_DOSE, tia.grid)
         parts = {

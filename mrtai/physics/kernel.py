@@ -35,7 +35,15 @@ _GAUSS: Final = {
 RADIAL_STEP_MM: Final = 0.25
 
 
-def voxel_energy(r_edges_mm: Array, energy_mev: Array, spacing_mm: Array, shape: tuple[int, int, int], *, near_mm: float) -> Array:
+def voxel_energy(
+    r_edges_mm: Array,
+    energy_mev: Array,
+    spacing_mm: Array,
+    shape: tuple[int, int, int],
+    *,
+    near_mm: float,
+    directions: int = MANY_DIRECTIONS,
+) -> Array:
     """Return the energy per decay [MeV] that a voxel leaves in the voxel ``n`` steps away, in water.
 
     Args:
@@ -44,6 +52,7 @@ def voxel_energy(r_edges_mm: Array, energy_mev: Array, spacing_mm: Array, shape:
         spacing_mm: voxel edges ``(x, y, z)``.
         shape: number of steps ``(z, y, x)`` counted from 0, the source voxel itself.
         near_mm: distance up to which the exact integral is used.
+        directions: per octant in that integral, beyond the first voxel.
 
     Returns:
         One octant, shape ``shape``; the other seven are its mirror images.
@@ -54,14 +63,14 @@ def voxel_energy(r_edges_mm: Array, energy_mev: Array, spacing_mm: Array, shape:
     if near != shape:
         octant[:] = _far(r_edges_mm, energy_mev, edges_mm, shape, points=2)
         octant[: middle[0], : middle[1], : middle[2]] = _far(r_edges_mm, energy_mev, edges_mm, middle, points=3)
-    octant[: near[0], : near[1], : near[2]] = _near(r_edges_mm, energy_mev, edges_mm, near)
+    octant[: near[0], : near[1], : near[2]] = _near(r_edges_mm, energy_mev, edges_mm, near, directions)
     return octant
 
 
-def electron_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int, int]) -> Array:
+def electron_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int, int], directions: int = MANY_DIRECTIONS) -> Array:
     """Return the short-range part [MeV per decay and voxel] for the steps of ``shape`` up to its range; see ``voxel_energy``."""
     small = _block(kernel.electron_range_mm, np.asarray(spacing_mm)[::-1], shape)
-    return voxel_energy(kernel.r_edges_mm, kernel.electron_mev, spacing_mm, small, near_mm=kernel.electron_range_mm)
+    return voxel_energy(kernel.r_edges_mm, kernel.electron_mev, spacing_mm, small, near_mm=kernel.electron_range_mm, directions=directions)
 
 
 def photon_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int, int]) -> Array:
@@ -100,9 +109,9 @@ def _directions(count: int) -> Array:
     return np.stack([cosine, sine * np.sin(phi), sine * np.cos(phi)], axis=1)
 
 
-def _near(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[int, int, int]) -> Array:
+def _near(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[int, int, int], count: int) -> Array:
     """Return the exact integral on a small octant by spreading every (shell, direction) over its lattice neighbours."""
-    few, many = _directions(FEW_DIRECTIONS) / edges_mm, _directions(MANY_DIRECTIONS) / edges_mm
+    few, many = _directions(FEW_DIRECTIONS) / edges_mm, _directions(count) / edges_mm
     r_mm = 0.5 * (r_edges_mm[1:] + r_edges_mm[:-1])
     used = (energy_mev > 0) & (r_mm < float(np.linalg.norm(np.array(shape) * edges_mm)))
     padded = tuple(n + 1 for n in shape)

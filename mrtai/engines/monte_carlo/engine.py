@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.engines.dose_input import checked, deposit_density_kg_per_ml
+from mrtai.engines.dose_input import bounding_box, checked, deposit_density_kg_per_ml
 from mrtai.engines.local import Local
 from mrtai.engines.monte_carlo.histories import World, on_cpu
 from mrtai.engines.monte_carlo.source import Emission, Sites, electrons, photons
@@ -78,7 +78,7 @@ class MonteCarlo:
         """Return the dose maps and the means of regions, from the same histories."""
         checked(tia, density)
         self._require_possible(tia)
-        box = _box(matter(density))
+        box = bounding_box(matter(density))
         batch = _Batch(self, tia, density, box)
         sums = _Sums(batch.shape, {name: np.flatnonzero(mask[box]) for name, mask in masks.items()})
         each = max(self.histories // BATCHES, 2)
@@ -142,7 +142,7 @@ class _Batch:
         self.decays = float(decays.sum())
         self.sites = Sites(voxel.astype(np.int32), np.cumsum(decays[voxel]) / (self.decays or 1.0))
         joule = self.decays * JOULES_PER_MEV / tia.grid.voxel_ml
-        self.electron_gy_per_mev = (joule / deposit_density_kg_per_ml(density)[box].ravel()).astype(np.float32)
+        self.electron_gy_per_mev = (joule / deposit_density_kg_per_ml(density.voxels)[box].ravel()).astype(np.float32)
         self.photon_gy_per_mev = (joule / np.maximum(rho, VACUUM_KG_PER_ML).ravel()).astype(np.float32)
 
     def gray(self, number: int, histories: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -218,14 +218,3 @@ def _majorant(gram_per_cm3: NDArray[Any], material: NDArray[np.uint8], physics: 
     largest: NDArray[Any] = np.max([rho * physics.photon[index, :, TOTAL] for index, rho in enumerate(densest)], axis=0)
     positive: NDArray[Any] = np.maximum(DENSER * largest, 1e-12)
     return positive
-
-
-def _box(somewhere: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Return the slices that hold all matter; the whole lattice where there is none."""
-    if not somewhere.any():
-        return tuple(slice(0, n) for n in somewhere.shape)
-    found = []
-    for axis in range(3):
-        used = np.flatnonzero(somewhere.any(axis=tuple(k for k in range(3) if k != axis)))
-        found.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(found)

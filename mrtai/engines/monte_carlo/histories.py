@@ -1,7 +1,5 @@
 """Many histories: threads on the CPU, one thread a history on a GPU; both run the same compiled physics."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ from mrtai.engines.monte_carlo.random import started, uniform
 from mrtai.engines.monte_carlo.source import Emission, Sites, emitted, placed
 from mrtai.engines.monte_carlo.tables import Cuts, Tables
 from mrtai.engines.monte_carlo.voxels import STACK, Lattice, followed
+from mrtai.engines.threads import parallel
 
 
 class World(NamedTuple):
@@ -64,9 +63,3 @@ def on_cpu(first: int, last: int, seed: int, world: World, electron: Any, photon
 def working_rows(rows: int) -> tuple[Any, Any]:
     """Return random states and particle stacks of so many threads."""
     return np.zeros(rows, dtype=np.uint64), np.zeros((rows, STACK, FIELDS))
-
-
-def parallel(work: Callable[[int], None], rows: int) -> None:
-    """Call ``work`` once a row, each in its own thread: compiled code lets go of the interpreter's lock."""
-    with ThreadPoolExecutor(rows) as pool:
-        list(pool.map(work, range(rows)))

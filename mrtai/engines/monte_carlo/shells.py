@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import njit
 
-from mrtai.engines.monte_carlo.histories import parallel, working_rows
+from mrtai.engines.monte_carlo.histories import working_rows
 from mrtai.engines.monte_carlo.interactions import (
     coherent,
     deflection,
@@ -37,6 +37,7 @@ from mrtai.engines.monte_carlo.tables import (
     Tables,
 )
 from mrtai.engines.monte_carlo.voxels import ELECTRON, PHOTON, POSITRON, TWO_PI, pushed
+from mrtai.engines.threads import parallel
 from mrtai.units import ELECTRON_MASS_MEV
 
 FREED = 3.0

@@ -1,0 +1,90 @@
+"""Photons sorted into groups of energy: what each removes, hands over, and scatters to lower groups."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mrtai.physics.materials import MATERIALS
+from mrtai.physics.photons import energy_transfer, klein_nishina_cm2, mixed, per_electron_scattering
+from mrtai.units import ELECTRON_MASS_MEV, HC_MEV_ANGSTROM
+from mrtai.values.cross_sections import CrossSections
+from mrtai.values.grid import Array
+
+LOWEST_MEV: Final = 0.01
+WIDTH: Final = 1.15
+"""Ratio of a group's borders. What Compton scattering keeps inside its own group, 13 % of its energy at most, keeps its direction
+too and goes on unscattered; narrower groups would count such forward scattering as isotropic."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Groups from high to low energy; coefficients in cm²/g by material.
+
+    Attributes:
+        energy_mev: of a group, shape ``(groups,)``.
+        source_mev: energy emitted per decay in each group.
+        removal: shape ``(materials, groups)``: energy leaves the group's beam.
+        transfer: shape ``(materials, groups)``: energy handed to electrons, with that of photons below all groups.
+        scatter: shape ``(materials, groups, groups)``: energy that goes on in a lower group.
+    """
+
+    energy_mev: Array
+    source_mev: Array
+    removal: Array
+    transfer: Array
+    scatter: Array
+
+
+def photon_groups(lines: Array, cross_sections: CrossSections) -> Groups:
+    """Return the groups that the ``lines``, shape ``(lines, 2)`` of MeV and photons per decay, and their scatter need."""
+    lines = lines[lines[:, 0] >= LOWEST_MEV]
+    if not len(lines):
+        empty = np.empty(0)
+        return Groups(empty, empty, np.empty((len(MATERIALS), 0)), np.empty((len(MATERIALS), 0)), np.empty((len(MATERIALS), 0, 0)))
+    count = int(np.ceil(np.log(lines[:, 0].max() / LOWEST_MEV) / np.log(WIDTH))) + 1
+    borders = LOWEST_MEV * WIDTH ** np.arange(count, -1, -1.0)  # falling
+    group = np.clip(np.searchsorted(-borders, -lines[:, 0], side="right") - 1, 0, count - 1)
+    source: Array = np.bincount(group, weights=lines.prod(axis=1), minlength=count).astype(np.float64)
+    energy = np.sqrt(borders[:-1] * borders[1:])
+    # a group that lines feed has their own mean energy
+    fed = source > 0
+    energy[fed] = source[fed] / np.bincount(group, weights=lines[:, 1], minlength=count)[fed]
+    parts = [_of_material(index, energy, borders, cross_sections) for index in range(len(MATERIALS))]
+    removal, transfer, scatter = (np.array([part[n] for part in parts]) for n in range(3))
+    return Groups(energy, source, removal, transfer, scatter)
+
+
+def _of_material(index: int, energy: Array, borders: Array, cross_sections: CrossSections) -> tuple[Array, Array, Array]:
+    material = MATERIALS[index]
+    log = np.log(cross_sections.energy_mev)
+
+    def at(table: Array) -> Array:
+        return np.interp(np.log(energy), log, table)
+
+    transfer = at(energy_transfer(cross_sections, material))
+    compton = at(mixed(cross_sections.incoherent, cross_sections, material))
+    pair = at(mixed(cross_sections.pair, cross_sections, material))
+    photo = at(mixed(cross_sections.photoelectric, cross_sections, material))
+    scatter = compton[:, None] * _scattered_share(energy, borders, per_electron_scattering(cross_sections, material), cross_sections)
+    # the quanta of a pair's positron
+    quanta = np.clip(np.searchsorted(-borders, -ELECTRON_MASS_MEV, side="right") - 1, 0, energy.size - 1)
+    scatter[:, quanta] += pair * np.minimum(2.0 * ELECTRON_MASS_MEV / energy, 1.0)
+    below = compton + photo + pair - transfer - scatter.sum(axis=1)  # energy scattered below all groups is absorbed where it is
+    own = np.diag(scatter).copy()
+    np.fill_diagonal(scatter, 0.0)
+    return compton + photo + pair - own, transfer + np.maximum(below, 0.0), scatter
+
+
+def _scattered_share(energy: Array, borders: Array, function: Array, cross_sections: CrossSections) -> Array:
+    """Return the share of a photon's energy that one Compton collision sends to each group, shape ``(groups, groups)``."""
+    cosine, weight = np.polynomial.legendre.leggauss(600)
+    result = np.zeros((energy.size, energy.size))
+    for g, e in enumerate(energy):
+        momentum = e / HC_MEV_ANGSTROM * np.sqrt(0.5 * (1.0 - cosine))
+        chance = klein_nishina_cm2(np.array(e), cosine) * np.interp(momentum, cross_sections.x_per_angstrom, function) * weight
+        kept = 1.0 / (1.0 + e / ELECTRON_MASS_MEV * (1.0 - cosine))
+        group = np.searchsorted(-borders, -e * kept, side="right") - 1
+        used = group < energy.size
+        result[g] = np.bincount(np.maximum(group[used], g), weights=(chance * kept)[used], minlength=energy.size) / chance.sum()
+    return result
