@@ -1,4 +1,4 @@
-"""The photons that a nuclide's electrons make while they stop in water."""
+"""The photons that a nuclide's electrons make while they stop."""
 
 from typing import Final
 
@@ -17,8 +17,8 @@ LINES: Final = 24
 POINTS: Final = 400
 
 
-def bremsstrahlung_lines(spectrum: Spectrum, cross_sections: CrossSections) -> Array:
-    """Return the thick-target spectrum of all electrons in water as lines, shape ``(lines, 2)``: MeV and photons per decay.
+def bremsstrahlung_lines(spectrum: Spectrum, cross_sections: CrossSections, material: int = WATER) -> Array:
+    """Return the thick-target spectrum of all electrons in a material as lines, shape ``(lines, 2)``: MeV and photons per decay.
 
         N(k) dk = dk ∫ dT n(> T) (dσ/dk)(T) / S(T)
 
@@ -28,12 +28,12 @@ def bremsstrahlung_lines(spectrum: Spectrum, cross_sections: CrossSections) -> A
     if top <= LOWEST_MEV:
         return np.empty((0, 2))
     mass = {int(z): float(a) for z, a in zip(cross_sections.z, cross_sections.atomic_mass, strict=True)}
-    elements = elements_of(MATERIALS[WATER], mass)
+    elements = elements_of(MATERIALS[material], mass)
     borders = np.geomspace(LOWEST_MEV, top, LINES + 1)
     photon = np.sqrt(borders[1:] * borders[:-1])
     energy = np.geomspace(LOWEST_MEV, top, POINTS)
     _, hard, soft = bremsstrahlung(energy, elements, LOWEST_MEV)
-    loss = collision_loss(energy, MATERIALS[WATER], elements) + hard + soft
+    loss = collision_loss(energy, MATERIALS[material], elements) + hard + soft
     shape = sum(n * bremsstrahlung_shape(energy[:, None], photon, z) for z, n in zip(elements.z, elements.atoms_per_g, strict=True))
     number = np.trapezoid((_emitted_above(spectrum, energy) / loss)[:, None] * shape, energy, axis=0) * np.log(borders[1] / borders[0])
     return np.stack([photon, number], axis=1)

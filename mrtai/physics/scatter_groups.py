@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from mrtai.physics.materials import MATERIALS
+from mrtai.physics.materials import MATERIALS, WATER
 from mrtai.physics.photons import energy_transfer, klein_nishina_cm2, mixed, per_electron_scattering
 from mrtai.units import ELECTRON_MASS_MEV, HC_MEV_ANGSTROM
 from mrtai.values.cross_sections import CrossSections
@@ -23,7 +23,7 @@ class Groups:
 
     Attributes:
         energy_mev: of a group, shape ``(groups,)``.
-        source_mev: energy emitted per decay in each group.
+        source_mev: energy emitted per decay in each material, shape ``(materials, groups)``.
         removal: shape ``(materials, groups)``: energy leaves the group's beam.
         transfer: shape ``(materials, groups)``: energy handed to electrons, with that of photons below all groups.
         scatter: shape ``(materials, groups, groups)``: energy that goes on in a lower group.
@@ -37,19 +37,25 @@ class Groups:
 
 
 def photon_groups(lines: Array, cross_sections: CrossSections) -> Groups:
-    """Return the groups that the ``lines``, shape ``(lines, 2)`` of MeV and photons per decay, and their scatter need."""
-    lines = lines[lines[:, 0] >= LOWEST_MEV]
-    if not len(lines):
-        empty = np.empty(0)
-        return Groups(empty, empty, np.empty((len(MATERIALS), 0)), np.empty((len(MATERIALS), 0)), np.empty((len(MATERIALS), 0, 0)))
-    count = int(np.ceil(np.log(lines[:, 0].max() / LOWEST_MEV) / np.log(WIDTH))) + 1
+    """Return the groups that the ``lines`` and their scatter need; MeV and photons per decay, shape ``(materials, lines, 2)``.
+
+    All materials have the same energies.
+    """
+    materials = len(MATERIALS)
+    energies = lines[0, :, 0]
+    used = (energies >= LOWEST_MEV) & (lines[:, :, 1].max(axis=0) > 0)
+    if not used.any():
+        none = np.empty((materials, 0))
+        return Groups(np.empty(0), none, none, none, np.empty((materials, 0, 0)))
+    energies, yields = energies[used], lines[:, used, 1]
+    count = int(np.ceil(np.log(energies.max() / LOWEST_MEV) / np.log(WIDTH))) + 1
     borders = LOWEST_MEV * WIDTH ** np.arange(count, -1, -1.0)  # falling
-    group = np.clip(np.searchsorted(-borders, -lines[:, 0], side="right") - 1, 0, count - 1)
-    source: Array = np.bincount(group, weights=lines.prod(axis=1), minlength=count).astype(np.float64)
+    group = np.clip(np.searchsorted(-borders, -energies, side="right") - 1, 0, count - 1)
+    source: Array = np.stack([np.bincount(group, weights=energies * each, minlength=count) for each in yields])
     energy = np.sqrt(borders[:-1] * borders[1:])
     # a group that lines feed has their own mean energy
-    fed = source > 0
-    energy[fed] = source[fed] / np.bincount(group, weights=lines[:, 1], minlength=count)[fed]
+    number = np.bincount(group, weights=yields[WATER], minlength=count)
+    energy[number > 0] = source[WATER][number > 0] / number[number > 0]
     parts = [_of_material(index, energy, borders, cross_sections) for index in range(len(MATERIALS))]
     removal, transfer, scatter = (np.array([part[n] for part in parts]) for n in range(3))
     return Groups(energy, source, removal, transfer, scatter)

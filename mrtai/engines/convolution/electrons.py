@@ -5,8 +5,10 @@ water's kernel on voxels scaled by ρ (O'Connor 1957). Between unlike voxels
 
     w(s → t) = E(n; ρ̄) ρ_t / ρ̄
 
-with ρ̄ the mean density between the centres. The weights of a source are scaled to a sum of one, so that no energy is made or
-lost; what would be left outside the body is lost, not piled up inside.
+with ρ̄ the mean density on the way, in which source and target count by their geometric mean. For neighbours that is right at
+both ends: where electrons reach far, w ∝ ρ_t; where they reach less than a voxel, what crosses the face does not depend on ρ_t,
+since E ∝ 1/ρ there. It is reciprocal, ρ_s w(s → t) = ρ_t w(t → s), as it must be. The weights of a source are scaled to a sum of
+one, so that no energy is made or lost; what would be left outside the body is lost, not piled up inside.
 """
 
 from functools import lru_cache
@@ -139,11 +141,11 @@ def _weight(k, j, i, dz, dy, dx, relative, octants, scale, last):
     nz, ny, nx = relative.shape
     own = relative[k, j, i]
     samples = min(max(abs(dz), abs(dy), abs(dx)), 6)
-    mean = 0.0
+    between = 0.0
     target = own
     there = True
-    for n in range(samples + 1):
-        t = n / samples if samples > 0 else 0.0
+    for n in range(1, samples + 1):
+        t = n / samples
         a, b, c = k + int(round(dz * t)), j + int(round(dy * t)), i + int(round(dx * t))
         # the vacuum outside counts as the source's own matter: what goes there is lost in the way it would be absorbed
         here = own
@@ -151,10 +153,11 @@ def _weight(k, j, i, dz, dy, dx, relative, octants, scale, last):
             here = relative[a, b, c]
         elif n == samples:
             there = False
-        # half a voxel at either end
-        mean += here * (0.5 if samples > 0 and (n == 0 or n == samples) else 1.0)
-        target = here
-    mean /= max(samples, 1)
+        if n == samples:
+            target = here
+        else:
+            between += here
+    mean = own if samples == 0 else (between + np.sqrt(own * target)) / samples
     low, part = _place(mean, scale, last)
     p, q, r = abs(dz), abs(dy), abs(dx)
     return (octants[low, p, q, r] * (1.0 - part) + octants[low + 1, p, q, r] * part) * target / mean, there

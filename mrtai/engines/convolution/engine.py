@@ -11,6 +11,7 @@ from mrtai.engines.convolution.water_photons import photon_energy
 from mrtai.engines.dose_input import bounding_box, checked, deposit_density_kg_per_ml
 from mrtai.engines.local import Local
 from mrtai.physics.bremsstrahlung import bremsstrahlung_lines
+from mrtai.physics.materials import MATERIALS
 from mrtai.physics.resample import cropped
 from mrtai.physics.tissue import matter
 from mrtai.units import ELECTRON_MASS_MEV, JOULES_PER_MEV, WATER_DENSITY_KG_PER_ML
@@ -80,6 +81,14 @@ class Convolution:
 
 
 def photon_lines(spectrum: Spectrum, cross_sections: CrossSections) -> Array:
-    """Return all photons per decay as lines, shape ``(lines, 2)`` of MeV and yield: emitted, of annihilation, of bremsstrahlung."""
+    """Return all photons per decay as lines, shape ``(materials, lines, 2)`` of MeV and yield: emitted, annihilation, bremsstrahlung.
+
+    Only the last depends on the material that the decay happens in.
+    """
     annihilation = np.array([[ELECTRON_MASS_MEV, 2.0 * spectrum.positrons * spectrum.betas_per_decay]])
-    return np.vstack([spectrum.photons, annihilation, bremsstrahlung_lines(spectrum, cross_sections)])
+    return np.stack(
+        [
+            np.vstack([spectrum.photons, annihilation, bremsstrahlung_lines(spectrum, cross_sections, index)])
+            for index in range(len(MATERIALS))
+        ]
+    )

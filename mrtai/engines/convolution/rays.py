@@ -6,27 +6,30 @@ and surrounded with water gives the denominator, so that what such a coarse mode
 around the body, air in the lungs, bone's attenuation and its greater energy transfer at low energies do not cancel.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mrtai.engines.convolution.lattice import block_mean, block_sum, coarsening, refined
+from mrtai.engines.convolution.lattice import Factor, block_mean, block_sum, coarsening, refined
 from mrtai.engines.threads import parallel
 from mrtai.physics.materials import MATERIALS, WATER, material_map
 from mrtai.physics.scatter_groups import Groups, photon_groups
 from mrtai.physics.tissue import matter
 from mrtai.units import CM_PER_MM, GRAM_PER_KG
 from mrtai.values.cross_sections import CrossSections
-from mrtai.values.grid import Array
+from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image
 
 DIRECTIONS_PER_OCTANT: Final = 8
 WATER_AROUND_MM: Final = 150.0
 """Two mean free paths of a gamma of 200 keV: water further out sends back less than 1 % of the dose at the border."""
 
-COARSE_MM: Final = 8.0
+COARSE_MM: Final = 10.0
+MOST_BLOCKS: Final = 500_000
+"""Of the lattice with its water; a larger image gets larger blocks."""
 
 
 def photon_ratio(tia: Image, density: Image, lines: Array, cross_sections: CrossSections, threads: int) -> NDArray[np.float32]:
@@ -35,26 +38,26 @@ def photon_ratio(tia: Image, density: Image, lines: Array, cross_sections: Cross
     Args:
         tia: decays per mL.
         density: kg/mL; all that ``matter`` does not count as the body is vacuum.
-        lines: photons per decay, shape ``(lines, 2)``: MeV and yield.
+        lines: photons per decay in each material, shape ``(materials, lines, 2)``: MeV and yield.
         cross_sections: of photons in the elements.
         threads: of the CPU.
     """
     groups = photon_groups(lines, cross_sections)
     if groups.source_mev.sum() <= 0:
         return np.ones(tia.grid.shape, dtype=np.float32)
-    factor = coarsening(tia.grid.spacing_mm, COARSE_MM)
+    factor = _factor(tia.grid)
     edge_cm = np.array(factor[::-1]) * tia.grid.spacing_mm * CM_PER_MM
     kinds = material_map(density.voxels)
     inside = np.where(matter(density), density.voxels * np.float32(GRAM_PER_KG), np.float32(0))
     present = [index for index in range(len(MATERIALS)) if np.any((kinds == index) & (inside > 0))]
     gram_per_cm3 = {index: block_mean(np.where(kinds == index, inside, np.float32(0)), factor) for index in present}
-    decays = block_sum(tia.voxels, factor)
-    here = _fluence(decays, gram_per_cm3, groups, edge_cm, threads)
+    born_in = {index: block_sum(np.where(kinds == index, tia.voxels, np.float32(0)), factor) for index in np.unique(kinds)}
+    here = _fluence(born_in, gram_per_cm3, groups, edge_cm, threads)
     margin = np.ceil(WATER_AROUND_MM * CM_PER_MM / edge_cm[::-1]).astype(int)
-    padded = np.pad(decays, [(m, m) for m in margin])
+    padded = np.pad(block_sum(tia.voxels, factor), [(m, m) for m in margin])
     water = {WATER: np.ones(padded.shape, dtype=np.float32)}
     core = tuple(slice(m, -m) for m in margin)
-    there = _kerma(_fluence(padded, water, groups, edge_cm, threads)[(slice(None), *core)], groups, WATER)
+    there = _kerma(_fluence({WATER: padded}, water, groups, edge_cm, threads)[(slice(None), *core)], groups, WATER)
     floor = 1e-6 * float(there.max())
     result = np.ones(tia.grid.shape, dtype=np.float32)
     for index in present:
@@ -63,26 +66,41 @@ def photon_ratio(tia: Image, density: Image, lines: Array, cross_sections: Cross
     return result
 
 
+def _factor(grid: Grid) -> Factor:
+    """Return how many voxels ``(z, y, x)`` make a block: about ``COARSE_MM``, and no more than ``MOST_BLOCKS`` with their water."""
+    coarse_mm = COARSE_MM
+    while True:
+        factor = coarsening(grid.spacing_mm, coarse_mm)
+        blocks_mm = np.array(factor) * grid.spacing_mm[::-1]
+        blocks = np.prod(np.array(grid.shape) / factor + 2.0 * WATER_AROUND_MM / blocks_mm)
+        if blocks <= MOST_BLOCKS:
+            return factor
+        coarse_mm *= 1.2
+
+
 def _kerma(fluence: NDArray[Any], groups: Groups, material: int) -> NDArray[np.float32]:
     """Return dose in one material of the groups' energy fluence, on any scale."""
     dose: NDArray[np.float32] = np.tensordot(groups.transfer[material].astype(np.float32), fluence, axes=1)
     return dose
 
 
-def _fluence(decays: NDArray[Any], gram_per_cm3: dict[int, NDArray[Any]], groups: Groups, edge_cm: Array, threads: int) -> NDArray[Any]:
-    """Return the energy fluence rate of every group, shape ``(groups, z, y, x)``, on any common scale."""
-    fluence = np.zeros((groups.source_mev.size, *decays.shape), dtype=np.float32)
+def _fluence(
+    born_in: Mapping[int, NDArray[Any]], gram_per_cm3: Mapping[int, NDArray[Any]], groups: Groups, edge_cm: Array, threads: int
+) -> NDArray[Any]:
+    """Return the energy fluence rate of every group, shape ``(groups, z, y, x)``, of decays in each material; any common scale."""
+    count = groups.energy_mev.size
+    fluence = np.zeros((count, *next(iter(born_in.values())).shape), dtype=np.float32)
     scattered = np.zeros_like(fluence)
-    for g in range(groups.source_mev.size):
-        source = scattered[g] + np.float32(groups.source_mev[g]) * decays
+    for g in range(count):
+        source = scattered[g] + sum(np.float32(groups.source_mev[index, g]) * decays for index, decays in born_in.items())
         if not source.any():
             continue
-        attenuation = np.zeros(decays.shape, dtype=np.float32)
+        attenuation = np.zeros(source.shape, dtype=np.float32)
         for index, density in gram_per_cm3.items():
             attenuation += np.float32(groups.removal[index, g]) * density
         fluence[g] = _swept(source, attenuation, edge_cm, threads)
         for index, density in gram_per_cm3.items():
-            for lower in range(g + 1, groups.source_mev.size):
+            for lower in range(g + 1, count):
                 if groups.scatter[index, g, lower] > 0:
                     scattered[lower] += np.float32(groups.scatter[index, g, lower]) * density * fluence[g]
     return fluence

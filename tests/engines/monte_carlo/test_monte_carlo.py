@@ -104,7 +104,10 @@ def test_the_stated_uncertainty_is_the_spread_of_repeated_runs():
     grid = Grid.axial((20, 20, 20), (4.0, 4.0, 4.0))
     decays = np.zeros(grid.shape, dtype=np.float32)
     decays[8:12, 8:12, 8:12] = 1e9
-    tia, density = Image(decays, Quantity.TIME_INTEGRATED_ACTIVITY, grid), Image(np.full(grid.shape, 1e-3, np.float32), Quantity.DENSITY, grid)
+    tia, density = (
+        Image(decays, Quantity.TIME_INTEGRATED_ACTIVITY, grid),
+        Image(np.full(grid.shape, 1e-3, np.float32), Quantity.DENSITY, grid),
+    )
     masks = {"cold": np.zeros(grid.shape, dtype=bool)}
     masks["cold"][2:5, 2:5, 2:5] = True
     runs = [engine(seed=seed, histories=20_000).region_means(tia, density, masks)["cold"] for seed in range(20)]

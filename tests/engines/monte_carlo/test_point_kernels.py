@@ -75,7 +75,7 @@ def test_spheres_of_177lu_have_egsnrcs_s_values(reference):
     middle = np.sqrt(kernel.r_edges_mm[1:] * np.maximum(kernel.r_edges_mm[:-1], 1e-3))
     energy = kernel.electron_mev + kernel.photon_mev
     with (reference / "spheres" / "sphere_S_177Lu_water.csv").open() as stream:
-        rows = [row for row in csv.DictReader(line for line in stream if not line.startswith("#"))]
+        rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
     assert rows
     for row in rows:
         volume_ml = float(next(value for key, value in row.items() if "mL" in key or "ml" in key))
