@@ -10,6 +10,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from mrtai.units import BQ_PER_MBQ
+from mrtai.values.chain import STAYS, Progeny
+from mrtai.values.dose import RADIATIONS
 from mrtai.values.protocol import Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
@@ -42,6 +44,12 @@ _SCHEMA: Mapping[str, Any] = {
         },
         "population_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "known_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
+        "progeny": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"stay": {"enum": list(STAYS)}, "free_fraction": {"type": "number", "minimum": 0, "maximum": 1}},
+        },
+        "rbe": {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(RADIATIONS, _POSITIVE)},
     },
 }
 
@@ -98,6 +106,8 @@ def _checked(name: str, content: bytes) -> Protocol:
         population_half_life_h=table.get("population_half_life_h", {}),
         typical_administered_bq=table["typical_administered_mbq"] * BQ_PER_MBQ,
         known_half_life_h=table.get("known_half_life_h", {}),
+        progeny=Progeny(**table.get("progeny", {})),
+        rbe=table.get("rbe", {}),
     )
 
 

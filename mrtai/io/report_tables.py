@@ -93,7 +93,7 @@ def region_row(region: Json) -> list[str]:
         significant(region["kinetics"]["effective_half_life_h"]),
         significant(region["tia_mbq_h"], 4),
         significant(region["tiac_h"]),
-        with_sd(dose["mean"], dose["mean_sd"]),
+        with_sd(dose["mean"], dose["mean_sd"]) + _rbe_weighted(dose),
         significant(dose["d98"]),
         significant(dose["d50"]),
         significant(dose["d2"]),
@@ -101,6 +101,11 @@ def region_row(region: Json) -> list[str]:
         significant(lq["eqd2_gy"]),
         region["verdict"],
     ]
+
+
+def _rbe_weighted(dose: Json) -> str:
+    weighted = dose.get("rbe_weighted")
+    return "" if weighted is None else f" (RBE-weighted {significant(weighted['mean_gy_rbe'])})"
 
 
 def fit_rows(document: Json) -> list[list[str]]:
@@ -129,6 +134,18 @@ def header_rows(report: Report, document: Json) -> list[tuple[str, str]]:
         ("Protocol", report.protocol.name),
         ("Contours by", report.contours.origin),
         ("Dose engine", document["engines"]["dose"]),
+        *_rbe_rows(report.protocol.rbe),
+    ]
+
+
+def _rbe_rows(rbe: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return what is said of RBE where the protocol sets it; two rows, since pages show them in pairs."""
+    if not rbe:
+        return []
+    factors = ", ".join(f"{radiation} {factor:g}" for radiation, factor in rbe.items())
+    return [
+        ("RBE", f"{factors}, set by the protocol"),
+        ("RBE-weighted dose", "in brackets beside the physical mean dose; D98, D50, D2, BED, EQD2, maps and limits are physical"),
     ]
 
 

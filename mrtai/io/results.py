@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jsonschema import Draft202012Validator
 
+from mrtai.physics.radiobiology import rbe_weighted_gy
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import RADIATIONS
@@ -158,7 +159,10 @@ def _region(region: RegionDose, report: Report) -> Json:
         "tia_mbq_h": scaled(tia_bq_s, BQ_S_PER_MBQ_H),
         "tia_sd_mbq_h": scaled(fit.tia_sd_bq_s if fit else None, BQ_S_PER_MBQ_H),
         "tiac_h": scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
-        "absorbed_dose_gy": absorbed_dose(region.dose, cycle.administration.nuclide),
+        "absorbed_dose_gy": {
+            **absorbed_dose(region.dose, tuple(report.dose.by_nuclide) or (cycle.administration.nuclide,)),
+            **_rbe_weighted(region.dose, report.protocol.rbe),
+        },
         "radiobiology": _radiobiology(region.biological),
         "uncertainty_budget": _budget(region.budget),
         "flags": flag_list(region.flags),
@@ -193,8 +197,9 @@ def kinetics(fit: Fit | None) -> Json:
     }
 
 
-def absorbed_dose(dose: DoseStatistics | None, nuclide: str | None = None) -> Json:
+def absorbed_dose(dose: DoseStatistics | None, nuclides: tuple[str, ...] = ()) -> Json:
     """Return the dose statistics [Gy]; ``by_nuclide`` is empty where the map does not say whose decays it holds."""
+    by_nuclide = (dose.by_nuclide_gy or dict.fromkeys(nuclides, dose.mean_gy)) if dose else {}
     percentiles = {name: rounded(dose.percentiles_gy.get(name)) if dose else None for name in PERCENTILES}
     return {
         "mean": rounded(dose.mean_gy) if dose else None,
@@ -202,7 +207,7 @@ def absorbed_dose(dose: DoseStatistics | None, nuclide: str | None = None) -> Js
         "voxel_sd": rounded(dose.voxel_sd_gy) if dose else None,
         "without_recovery": None,
         "by_radiation": {kind: _part(dose, kind) for kind in RADIATIONS},
-        "by_nuclide": {nuclide: rounded(dose.mean_gy) if dose else None} if nuclide else {},
+        "by_nuclide": {nuclide: rounded(by_nuclide.get(nuclide)) for nuclide in nuclides},
         **percentiles,
         "min": rounded(dose.min_gy) if dose else None,
         "max": rounded(dose.max_gy) if dose else None,
@@ -211,6 +216,13 @@ def absorbed_dose(dose: DoseStatistics | None, nuclide: str | None = None) -> Js
             "volume_fraction": _column(dose.dvh.volume_fraction) if dose else [],
         },
     }
+
+
+def _rbe_weighted(dose: DoseStatistics | None, rbe: Mapping[str, float]) -> Json:
+    """Return the weighted mean beside the physical dose where the protocol sets factors, else no key at all."""
+    if not rbe:
+        return {}
+    return {"rbe_weighted": {"rbe": _numbers(rbe), "mean_gy_rbe": rounded(rbe_weighted_gy(dose.by_radiation_gy, rbe)) if dose else None}}
 
 
 def _part(dose: DoseStatistics | None, kind: str) -> float | None:

@@ -1,6 +1,7 @@
 """Dose in a region: mean, spread, percentiles and the cumulative histogram."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -25,13 +26,20 @@ def histogram(dose_gy: NDArray[Any]) -> Dvh:
     return Dvh(tuple(steps.tolist()), tuple(fraction.tolist()))
 
 
-def statistics(total_gy: NDArray[Any], by_radiation_gy: Mapping[str, NDArray[Any]], *, relative_sd: float | None) -> DoseStatistics:
+def statistics(
+    total_gy: NDArray[Any],
+    by_radiation_gy: Mapping[str, NDArray[Any]],
+    *,
+    relative_sd: float | None,
+    by_nuclide_gy: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> DoseStatistics:
     """Return the dose statistics of a region's voxels.
 
     Args:
         total_gy: dose of the region's voxels, shape ``(voxels,)``; all voxels have the same volume.
         by_radiation_gy: the same split by radiation.
         relative_sd: relative standard uncertainty of the mean, None where none can be stated.
+        by_nuclide_gy: the same split by nuclide, of a chain.
     """
     dose = total_gy.astype(np.float64)
     mean = float(dose.mean())
@@ -44,6 +52,11 @@ def statistics(total_gy: NDArray[Any], by_radiation_gy: Mapping[str, NDArray[Any
         min_gy=float(dose.min()),
         max_gy=float(dose.max()),
         percentiles_gy=percentiles,
-        by_radiation_gy={kind: float(part.astype(np.float64).mean()) for kind, part in by_radiation_gy.items()},
+        by_radiation_gy=_means(by_radiation_gy),
         dvh=histogram(dose),
+        by_nuclide_gy=_means(by_nuclide_gy),
     )
+
+
+def _means(parts_gy: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    return {name: float(part.astype(np.float64).mean()) for name, part in parts_gy.items()}

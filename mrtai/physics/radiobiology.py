@@ -1,5 +1,7 @@
 """Biological effect of a dose that is given slowly."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mrtai.units import LN2
@@ -26,3 +28,11 @@ def bed_gy(dose_gy: float, g: float, alpha_beta_gy: float) -> float:
 def eqd2_gy(biologically_effective_gy: float, alpha_beta_gy: float) -> float:
     """Return EQD2 = BED / (1 + 2 Gy / (α/β)) [Gy]: the same effect in fractions of 2 Gy."""
     return biologically_effective_gy / (1.0 + 2.0 / alpha_beta_gy)
+
+
+def rbe_weighted_gy(by_radiation_gy: Mapping[str, float], rbe: Mapping[str, float]) -> float:
+    """Return Σ RBE_r D_r [Gy RBE], a radiation without a factor counting once.
+
+    A site sets the factors; none is assumed. BED and EQD2 are not made of it: they stay those of the physical dose.
+    """
+    return sum(rbe.get(radiation, 1.0) * gray for radiation, gray in by_radiation_gy.items())

@@ -215,7 +215,8 @@ def _subset(curve: Curve, scans: set[int]) -> Curve:
 def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit | None) -> DoseStatistics:
     relative_sd = None if fit is None or fit.tia_sd_bq_s is None else fit.tia_sd_bq_s / fit.tia_bq_s
     by_radiation = {kind: part.voxels[mask] for kind, part in maps.dose.parts.items()}
-    return statistics(maps.total_gy[mask], by_radiation, relative_sd=relative_sd)
+    by_nuclide = {name: part.voxels[mask] for name, part in maps.dose.by_nuclide.items()}
+    return statistics(maps.total_gy[mask], by_radiation, relative_sd=relative_sd, by_nuclide_gy=by_nuclide)
 
 
 def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:

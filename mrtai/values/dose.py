@@ -1,7 +1,7 @@
 """A dose map by kind of radiation."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from types import MappingProxyType
 
@@ -18,18 +18,21 @@ class Dose:
     """Absorbed dose [Gy] by radiation type on one grid, with its statistical uncertainty where the engine has one.
 
     ``parts`` maps ``electron``, ``photon`` or ``alpha`` to a map of absorbed dose; ``sd`` is one standard deviation of the total.
+    ``by_nuclide`` splits the same total among a nuclide and its progeny; empty where only one nuclide decays.
     """
 
     parts: Mapping[str, Image]
     sd: Image | None = None
+    by_nuclide: Mapping[str, Image] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.parts or set(self.parts) - set(RADIATIONS):
             raise ValueError(f"dose: parts named {RADIATIONS} needed, got {sorted(self.parts)}")
-        for part in self.parts.values():
+        for part in (*self.parts.values(), *self.by_nuclide.values()):
             if not part.require(Quantity.ABSORBED_DOSE).grid.same_as(self.grid):
                 raise ValueError("dose: all parts must lie on one grid")
         object.__setattr__(self, "parts", MappingProxyType(dict(self.parts)))
+        object.__setattr__(self, "by_nuclide", MappingProxyType(dict(self.by_nuclide)))
 
     @property
     def grid(self) -> Grid:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mrtai.values.chain import Progeny
+
 
 @dataclass(frozen=True, slots=True)
 class Radiobiology:
@@ -29,6 +31,8 @@ class Protocol:
         population_half_life_h: typical effective half-life by region kind or name.
         typical_administered_bq: what virtual patients are given.
         known_half_life_h: effective half-lives taken as known by region name, ``default`` for all others.
+        progeny: where the nuclide's progeny decay.
+        rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
     name: str
@@ -45,3 +49,5 @@ class Protocol:
     population_half_life_h: Mapping[str, float] = field(default_factory=dict)
     typical_administered_bq: float = 7.4e9
     known_half_life_h: Mapping[str, float] = field(default_factory=dict)
+    progeny: Progeny = field(default_factory=Progeny)
+    rbe: Mapping[str, float] = field(default_factory=dict)

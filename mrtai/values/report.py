@@ -80,7 +80,8 @@ class DoseStatistics:
     """Absorbed dose of one region, mean over its voxels, with spread and histogram; all doses in Gy.
 
     ``percentiles_gy`` has ``d98``, ``d90``, ``d70``, ``d50``, ``d10``, ``d2``: the dose at least received by that percentage of the
-    volume. ``voxel_sd_gy`` is the spread over voxels, ``mean_sd_gy`` the standard uncertainty of the mean.
+    volume. ``voxel_sd_gy`` is the spread over voxels, ``mean_sd_gy`` the standard uncertainty of the mean. ``by_nuclide_gy`` is empty
+    where only one nuclide decays.
     """
 
     mean_gy: float
@@ -91,6 +92,7 @@ class DoseStatistics:
     percentiles_gy: Mapping[str, float]
     by_radiation_gy: Mapping[str, float]
     dvh: Dvh
+    by_nuclide_gy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ def test_examples_read_as_they_are_explained():
 
 
 def test_shipped_protocols_load_and_name_real_nuclides():
-    assert shipped_protocols() == ("i131", "lu177-dotatate", "lu177-psma", "y90-sirt")
+    assert shipped_protocols() == ("ac225-psma", "i131", "lu177-dotatate", "lu177-psma", "y90-sirt")
     for name in shipped_protocols():
         protocol = load_protocol(name)
         assert nuclide(protocol.nuclide).half_life_h > 0
-        assert protocol.typical_administered_bq > 1e9
+        assert protocol.typical_administered_bq > 1e6

@@ -42,6 +42,18 @@ def test_a_known_distribution_has_known_percentiles():
     assert volume_receiving(dose, 3.0) == pytest.approx(0.7, abs=1e-4)
 
 
+def test_means_by_radiation_and_by_nuclide_split_the_mean_of_the_same_voxels():
+    alpha, electron = np.linspace(0.0, 4.0, 50), np.linspace(0.0, 1.0, 50)
+    found = statistics(
+        alpha + electron,
+        {"alpha": alpha, "electron": electron},
+        relative_sd=None,
+        by_nuclide_gy={"Bi-212": 0.25 * alpha + electron, "Po-212": 0.75 * alpha},
+    )
+    assert found.by_radiation_gy == pytest.approx({"alpha": 2.0, "electron": 0.5})
+    assert found.by_nuclide_gy == pytest.approx({"Bi-212": 1.0, "Po-212": 1.5})
+
+
 def test_a_histogram_falls_from_all_to_some():
     dvh = histogram(np.random.default_rng(0).random(1000))
     assert dvh.volume_fraction[0] == 1.0
