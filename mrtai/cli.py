@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from mrtai import __version__
-from mrtai.engines import DOSE_ENGINES, METHODS
+from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.refusal import DosimetryError
 
 if TYPE_CHECKING:
@@ -112,9 +112,15 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
     )
     run.add_argument("--kinetics", choices=METHODS, metavar="M", help=f"instead of the protocol's: {', '.join(METHODS)}")
     run.add_argument("--engine", choices=DOSE_ENGINES, metavar="E", help=f"instead of the protocol's: {', '.join(DOSE_ENGINES)}")
-    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the convolution runs (default cpu)")
-    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of the convolution (default 1)")
-    run.add_argument("--seed", type=int, default=7, metavar="N", help="seed of the registration's sampling (default 7)")
+    run.add_argument(
+        "--check-engine",
+        choices=CHECK_ENGINES,
+        metavar="E",
+        help=f"a second opinion of every region's mean dose, instead of the protocol's: {', '.join(CHECK_ENGINES)}",
+    )
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the dose engines run (default cpu)")
+    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of the dose engines (default 1)")
+    run.add_argument("--seed", type=_seed, default=7, metavar="N", help="seed of registration and Monte Carlo (default 7)")
     return run
 
 
@@ -303,32 +309,65 @@ def _add_dose(commands: Any) -> argparse.ArgumentParser:
     matter = dose.add_mutually_exclusive_group(required=True)
     matter.add_argument("--ct", type=Path, metavar="CT", help="HU, on any grid")
     matter.add_argument("--density", type=Path, metavar="RHO.nii.gz", help="g/mL, on the TIA's grid")
+    dose.add_argument(
+        "--material",
+        type=Path,
+        metavar="M.nii.gz",
+        help="with --density and monte-carlo: what each voxel is made of, with a JSON of names beside it; else by density",
+    )
     dose.add_argument("--nuclide", required=True, metavar="Lu-177", help="as in ICRP 107")
     dose.add_argument("--engine", required=True, choices=DOSE_ENGINES, metavar="E", help=", ".join(DOSE_ENGINES))
     dose.add_argument("--out", required=True, type=Path, metavar="DOSE.nii.gz")
     dose.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    dose.add_argument("--threads", type=_positive, default=1, metavar="N")
+    dose.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the CPU (default 1)")
+    dose.add_argument("--histories", type=_positive, metavar="N", help="of monte-carlo (default 2 million, some seconds)")
+    dose.add_argument("--seed", type=_seed, metavar="N", help="of monte-carlo (default 7)")
     return dose
 
 
 def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import dose_engine
-    from mrtai.io.nifti import read_image, write_image
+    from mrtai.io.nifti import read_image, read_materials, write_image
     from mrtai.io.nuclear_data import NUCLEAR_DATA
     from mrtai.io.tables import nuclide
     from mrtai.physics.resample import averaged
     from mrtai.physics.tissue import density
     from mrtai.values.image import Quantity
 
+    _require_monte_carlo(options)
     tia = read_image(options.tia, Quantity.TIME_INTEGRATED_ACTIVITY)
     if options.ct is not None:
         matter = averaged(density(read_image(options.ct, Quantity.HOUNSFIELD)), tia.grid)
     else:
         matter = read_image(options.density, Quantity.DENSITY)
-    engine = dose_engine(options.engine, nuclide(options.nuclide), NUCLEAR_DATA, device=options.device, threads=options.threads)
-    dose = engine(tia, matter)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in ("histories", "seed") if getattr(options, name) is not None}
+    if options.material is not None:
+        settings["material"] = read_materials(options.material, tia.grid)
+    with _bar("dose") as tell:
+        if options.engine == "monte-carlo":
+            settings["progress"] = tell
+        of = nuclide(options.nuclide)
+        engine = dose_engine(options.engine, of, NUCLEAR_DATA, device=options.device, threads=options.threads, **settings)
+        dose = engine(tia, matter)
+    done = {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
+    if dose.sd is not None:
+        beside = options.out.with_name(options.out.name.removesuffix(".gz").removesuffix(".nii") + ".sd.nii.gz")
+        write_image(beside, dose.sd)
+        done["sd"] = str(beside)
     write_image(options.out, dose.total)
-    return {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
+    return done
+
+
+def _require_monte_carlo(options: argparse.Namespace) -> None:
+    """Refuse options that only the Monte Carlo engine uses, with another engine; a material map needs densities beside it."""
+    given = [name for name in ("material", "histories", "seed") if getattr(options, name) is not None]
+    if given and options.engine != "monte-carlo":
+        found, remedy = f"--engine {options.engine}", "add --engine monte-carlo, or leave it out"
+    elif options.material is not None and options.density is None:
+        given, found, remedy = ["material"], "--ct", "give --density; a CT says itself what each voxel is made of"
+    else:
+        return
+    raise DosimetryError("this option is not used here", where=f"--{given[0]}", found=found, remedy=remedy, code="UNUSED_OPTION")
 
 
 def _add_measure(commands: Any) -> argparse.ArgumentParser:

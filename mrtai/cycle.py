@@ -10,8 +10,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from mrtai.engines import DOSE_ENGINES, METHODS, dose_engine, tac_model
+from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, tac_model
 from mrtai.engines.given_labels import GivenLabels
+from mrtai.engines.region_means import region_means
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.hashes import input_file
 from mrtai.io.nifti import read_labels
@@ -22,12 +23,15 @@ from mrtai.io.region_names import region_code, region_kind
 from mrtai.io.study import read_study
 from mrtai.io.tables import nuclide
 from mrtai.physics.align_scans import on_one_grid
+from mrtai.physics.chain import chain, progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.plausibility import case_flags
-from mrtai.physics.region_dose import Maps, region_doses
+from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
+from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.physics.tia_map import tia_map
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
+from mrtai.values.chain import Chain
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
@@ -57,6 +61,8 @@ class Engines:
     segmenter: Segmenter
     kinetics: TacModel
     dose: DoseEngine
+    check: DoseEngine | None
+    chain: Chain
     names: Mapping[str, str]
 
 
@@ -75,7 +81,8 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     contours = step(segment, aligned, engines.segmenter)
     fits, tia = step(integrate, aligned, contours, protocol, engines.kinetics)
     dose = step(absorb, tia, aligned, engines.dose)
-    return step(measure, aligned, contours, fits, tia, dose, protocol, engines)
+    report = step(measure, aligned, contours, fits, tia, dose, protocol, engines)
+    return step(check, report, fits, engines)
 
 
 def align(cycle: Cycle, aligner: Aligner) -> Aligned:
@@ -115,8 +122,25 @@ def measure(
         dose=dose,
         provisional=len(aligned.cycle.time_points) < protocol.expected_scans,
         engines=engines.names,
-        flags=case_flags(aligned, fits, engines.nuclide, protocol),
+        flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *progeny_flags(engines.chain, protocol.progeny)),
     )
+
+
+def check(report: Report, fits: RegionFits, engines: Engines) -> Report:
+    """Return the draft with a second engine's opinion of every region's mean dose, flagged where the two disagree."""
+    if engines.check is None:
+        return report
+    maps = Maps(report.aligned, report.contours, fits, report.dose)
+    measured = {row.name: row.dose.mean_gy for row in report.regions if row.dose is not None}
+    masks = {name: mask for name, mask in region_masks(maps).items() if name in measured}
+    means = region_means(engines.check, report.tia, report.aligned.density, masks)
+    checks = {name: compared(name, measured[name], *means[name]) for name in masks}
+    pair = (engines.names["dose"], engines.names["check"])
+    rows = tuple(
+        replace(row, flags=(*row.flags, *disagreement_flags(checks[row.name], pair))) if row.name in checks else row
+        for row in report.regions
+    )
+    return replace(report, regions=rows, check=tuple(checks.values()))
 
 
 def named(row: RegionDose) -> RegionDose:
@@ -129,7 +153,7 @@ def named(row: RegionDose) -> RegionDose:
 class CaseRequest:
     """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
 
-    ``kinetics`` and ``engine`` replace the protocol's where given; ``patient`` and ``cycle`` choose where the study holds several.
+    ``kinetics``, ``engine`` and ``check_engine`` replace the protocol's; ``patient`` and ``cycle`` choose where the study holds several.
     """
 
     study: Path
@@ -142,6 +166,7 @@ class CaseRequest:
     calibrations: tuple[Path, ...] = ()
     kinetics: str | None = None
     engine: str | None = None
+    check_engine: str | None = None
     device: str = "cpu"
     threads: int = 1
     seed: int = 7
@@ -171,8 +196,17 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
 
 def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
     """Return the protocol with the request's kinetics and engine in place of its own; refuses names that no engine has."""
-    choice = replace(protocol, kinetics=request.kinetics or protocol.kinetics, dose_engine=request.engine or protocol.dose_engine)
-    for key, value, known in (("kinetics", choice.kinetics, METHODS), ("dose_engine", choice.dose_engine, DOSE_ENGINES)):
+    choice = replace(
+        protocol,
+        kinetics=request.kinetics or protocol.kinetics,
+        dose_engine=request.engine or protocol.dose_engine,
+        check_engine=request.check_engine or protocol.check_engine,
+    )
+    for key, value, known in (
+        ("kinetics", choice.kinetics, METHODS),
+        ("dose_engine", choice.dose_engine, DOSE_ENGINES),
+        ("check_engine", choice.check_engine, CHECK_ENGINES),
+    ):
         if value not in known:
             raise DosimetryError(
                 f"unknown {key}",
@@ -190,14 +224,32 @@ def engines_for(protocol: DosimetryProtocol, request: CaseRequest) -> Engines:
 
     decay = nuclide(protocol.nuclide)
     labels = None if request.labels is None else read_labels(request.labels)
-    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine, "check": "none"}
+    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=RigidAligner(seed=request.seed),
         segmenter=GivenLabels(labels),
         kinetics=tac_model(protocol.kinetics, decay, protocol),
-        dose=dose_engine(protocol.dose_engine, decay, NUCLEAR_DATA, device=request.device, threads=request.threads),
-        names=names,
+        dose=_engine(protocol.dose_engine, protocol, request),
+        check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
+        chain=chain(protocol.nuclide, NUCLEAR_DATA),
+        names=names | {"check": protocol.check_engine},
+    )
+
+
+def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None) -> DoseEngine:
+    """Return one dose engine of a run; ``histories`` for a Monte Carlo that only checks, which otherwise uses its own number."""
+    monte_carlo: dict[str, Any] = {"seed": request.seed} if name == "monte-carlo" else {}
+    if monte_carlo and histories is not None:
+        monte_carlo["histories"] = histories
+    return dose_engine(
+        name,
+        nuclide(protocol.nuclide),
+        NUCLEAR_DATA,
+        progeny=protocol.progeny,
+        device=request.device,
+        threads=request.threads,
+        **monte_carlo,
     )
 
 
@@ -223,6 +275,8 @@ def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) 
         "protocol": Path(request.protocol).name,
         "kinetics": report.protocol.kinetics,
         "dose_engine": report.protocol.dose_engine,
+        "check_engine": report.protocol.check_engine,
+        "check_histories": report.protocol.check_histories,
         "device": request.device,
         "threads": request.threads,
         "cycle": request.cycle,
@@ -230,5 +284,6 @@ def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) 
         "study_toml": None if request.study_toml is None else request.study_toml.name,
         "calibrations": [path.name for path in request.calibrations],
     }
-    manifest = {"seeds": {"registration": request.seed}, "parameters": parameters, "timings_s": dict(timings_s)}
+    seeds = {"registration": request.seed, "monte_carlo": request.seed}
+    manifest = {"seeds": seeds, "parameters": parameters, "timings_s": dict(timings_s)}
     return write_case(report, request.out, manifest=manifest)

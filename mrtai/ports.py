@@ -4,7 +4,11 @@ An engine is a frozen dataclass whose fields are its settings, device and weight
 contract tests (``tests/engines``).
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import Dose
@@ -34,6 +38,15 @@ class TacModel(Protocol):
 
     def __call__(self, curve: Curve) -> Fit:
         """Return the fitted curve with its time-integrated activity; refuses what it cannot integrate."""
+        ...
+
+
+@runtime_checkable
+class RegionDoseEngine(Protocol):
+    """A dose engine that knows the statistical uncertainty of regions' means, which no map of voxels can tell."""
+
+    def region_means(self, tia: Image, density: Image, masks: Mapping[str, NDArray[np.bool_]]) -> Mapping[str, tuple[float, float | None]]:
+        """Return mean dose [Gy] and its statistical standard deviation over each mask, shape ``(z, y, x)``."""
         ...
 
 

@@ -24,7 +24,7 @@ from mrtai.values.refusal import DosimetryError
 
 Result = TypeVar("Result")
 
-ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "measure", "write")
+ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "measure", "check", "write")
 RETRIES: Final = 2
 RETRY_DELAY_S: Final = 5
 
@@ -64,6 +64,7 @@ def dose_cycle(
     calibrations: tuple[Path, ...] = (),
     cycle: str | None = None,
     threads: int = 1,
+    check_engine: str | None = None,
 ) -> Path:
     """Work up one cycle to a draft and show its progress, dose table and pictures in Prefect.
 
@@ -72,7 +73,9 @@ def dose_cycle(
     Raises:
         DosimetryError: the study was refused or held; the run then fails with that one line.
     """
-    request = CaseRequest(study, protocol, out, labels=labels, calibrations=calibrations, cycle=cycle, threads=threads)
+    request = CaseRequest(
+        study, protocol, out, labels=labels, calibrations=calibrations, cycle=cycle, threads=threads, check_engine=check_engine
+    )
     logger = get_run_logger()
     progress = create_progress_artifact(progress=0.0, description="rooms of the walk")
 

@@ -1,23 +1,52 @@
 """Engines: what may be swapped, each filling one socket of `mrtai.ports`; a name becomes an engine by `match`."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from mrtai.engines.chain import chain_engine
 from mrtai.engines.curve_fit import METHODS
 from mrtai.ports import DoseEngine, TacModel
+from mrtai.values.chain import Progeny
 from mrtai.values.nuclear_data import NuclearData
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
 
-__all__ = ["DOSE_ENGINES", "METHODS", "dose_engine", "tac_model"]
+__all__ = ["CHECK_ENGINES", "DOSE_ENGINES", "METHODS", "dose_engine", "tac_model"]
 
 DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo")
+CHECK_ENGINES: Final = (*DOSE_ENGINES, "none")
 
 
-def dose_engine(name: str, nuclide: Nuclide, data: NuclearData, *, device: str = "cpu", threads: int = 1, **monte_carlo: Any) -> DoseEngine:
-    """Return the dose engine of that name for one nuclide, with its published data. ``ValueError`` for an unknown name.
+ALONE: Final = Progeny(stay="none")
 
-    ``monte_carlo`` are further fields of the Monte Carlo engine (``histories``, ``seed``, ``material``, ``progress``), for it alone.
+
+def dose_engine(
+    name: str,
+    nuclide: Nuclide,
+    data: NuclearData,
+    *,
+    progeny: Progeny = ALONE,
+    device: str = "cpu",
+    threads: int = 1,
+    **monte_carlo: Any,
+) -> DoseEngine:
+    """Return the dose engine of that name, with the nuclide's published data. ``ValueError`` for an unknown name.
+
+    ``progeny`` says where the nuclide's progeny decay; without it they are left out. ``monte_carlo`` are further fields of the
+    Monte Carlo engine (``histories`` of each nuclide, ``seed``, ``material``, ``progress``), for it alone.
     """
+
+    def make(member: Nuclide) -> DoseEngine:
+        settings = dict(monte_carlo)
+        if "seed" in settings and member.name != nuclide.name:
+            # histories of their own, so that the members' statistics are independent
+            settings["seed"] += sum(map(ord, member.name))
+        return _of_one(name, member, data, device, threads, settings)
+
+    return chain_engine(nuclide, data, make, progeny)
+
+
+def _of_one(name: str, nuclide: Nuclide, data: NuclearData, device: str, threads: int, monte_carlo: Mapping[str, Any]) -> DoseEngine:
     match name:
         case "local":
             from mrtai.engines.local import Local

@@ -1,6 +1,6 @@
 """Dose of a nuclide and its progeny: one engine a nuclide, added up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.engines.dose_input import AIR_DENSITY_KG_PER_ML, checked
+from mrtai.engines.region_means import region_means
 from mrtai.physics.chain import chain, progeny_source
 from mrtai.physics.tissue import matter
 from mrtai.ports import DoseEngine
@@ -43,18 +44,34 @@ class ChainDose:
     def __call__(self, tia: Image, density: Image) -> Dose:
         """Return the dose maps [Gy] by radiation and by nuclide for the parent's decays; see ``ports.DoseEngine``."""
         checked(tia, density)
-        # activity that blur put into air is no tissue's, and no blood carries it away
-        tissue = matter(density) & (density.voxels >= AIR_DENSITY_KG_PER_ML)
-        progeny_tia = progeny_source(tia, density, tissue, self.free_fraction)
-        sources = [tia] + [progeny_tia] * (len(self.members) - 1)
         # dose is linear in decays, so all progeny share one map and what engines keep of it
-        doses = [(member, member.engine(source, density)) for member, source in zip(self.members, sources, strict=True)]
+        doses = [(member, member.engine(source, density)) for member, source in self._sources(tia, density)]
         kinds = {kind: None for _, dose in doses for kind in dose.parts}
         parts = {
             kind: _sum([(member.decays, dose.parts[kind].voxels) for member, dose in doses if kind in dose.parts], tia) for kind in kinds
         }
         by_nuclide = {member.name: _sum([(member.decays, dose.total.voxels)], tia) for member, dose in doses}
         return Dose(parts, _sd([(member.decays, dose.sd) for member, dose in doses]), by_nuclide)
+
+    def region_means(self, tia: Image, density: Image, masks: Mapping[str, NDArray[np.bool_]]) -> Mapping[str, tuple[float, float | None]]:
+        """Return mean dose [Gy] of the whole chain and its statistical standard deviation over each mask, shape ``(z, y, x)``."""
+        checked(tia, density)
+        means = [region_means(member.engine, source, density, masks) for member, source in self._sources(tia, density)]
+        decays = [member.decays for member in self.members]
+        result: dict[str, tuple[float, float | None]] = {}
+        for name in masks:
+            sds = [found[name][1] for found in means]
+            known = [d * sd for d, sd in zip(decays, sds, strict=True) if sd is not None]
+            mean = sum(d * found[name][0] for d, found in zip(decays, means, strict=True))
+            result[name] = (mean, float(np.linalg.norm(known)) if len(known) == len(sds) else None)
+        return result
+
+    def _sources(self, tia: Image, density: Image) -> list[tuple[MemberDose, Image]]:
+        """Return every member with the map of one decay of it per decay of the parent; all progeny share one."""
+        # activity that blur put into air is no tissue's, and no blood carries it away
+        tissue = matter(density) & (density.voxels >= AIR_DENSITY_KG_PER_ML)
+        progeny_tia = progeny_source(tia, density, tissue, self.free_fraction)
+        return [(member, progeny_tia if index else tia) for index, member in enumerate(self.members)]
 
 
 def chain_engine(parent: Nuclide, data: NuclearData, make: Callable[[Nuclide], DoseEngine], progeny: Progeny) -> DoseEngine:

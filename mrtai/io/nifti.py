@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrtai.io.atomic import write_bytes
 from mrtai.io.region_names import SourceRegion, region_names, require_free_names
+from mrtai.physics.materials import NAMES as MATERIAL_NAMES
 from mrtai.units import GRAM_PER_KG, KG_PER_GRAM
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity, Voxels
@@ -28,6 +29,7 @@ RAS_PER_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHEAR_TOLERANCE = 1e-4
 """Largest cosine between two axes of an orthogonal volume; headers in float32 stay far below."""
 
+MATERIALS_FORM = f'write {{"0": "air", …}} beside it, with {", ".join(MATERIAL_NAMES)}'
 NAMES_FORM = '{"1": "kidney_left", …}'
 WHOLE_FROM_1 = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -95,6 +97,37 @@ def read_labels(path: Path) -> Labels:
         )
     whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
     return Labels(whole, names, grid, source_names, origin=f"given {path.name}{_simulated(path)}")
+
+
+def read_materials(path: Path, grid: Grid) -> NDArray[np.uint8]:
+    """Return a material map as indices into ``mrtai.physics.materials.NAMES``, shape ``(z, y, x)``.
+
+    Raises:
+        DosimetryError: not on ``grid``, without a JSON of names beside it, or with a value or a name that is unknown.
+    """
+    voxels, own = _volume(path)
+    if not own.same_as(grid):
+        raise DosimetryError(
+            "the material map lies on another grid",
+            where=path.name,
+            found=f"{own.shape} voxels (z, y, x), or shifted",
+            remedy="resample it onto the grid of the activity",
+            code="FOREIGN_GRID",
+        )
+    source = path.with_name(f"{_stem(path)}.json")
+    try:
+        names = {int(value): str(name) for value, name in json.loads(source.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise _immaterial("a material map needs its names", path.name, f"no readable {source.name}") from error
+    unknown = sorted(set(names.values()) - set(MATERIAL_NAMES)) + sorted(
+        str(value) for value in np.unique(voxels).tolist() if value not in names
+    )
+    if unknown:
+        raise _immaterial("unknown material", path.name, ", ".join(unknown[:5]))
+    result = np.zeros(voxels.shape, dtype=np.uint8)
+    for value, name in names.items():
+        result[voxels == value] = MATERIAL_NAMES.index(name)
+    return result
 
 
 def write_labels(path: Path, labels: Labels) -> None:
@@ -256,3 +289,7 @@ def _names_as_written(source: Path) -> dict[int, str]:
 
 def _nameless(what: str, where: str, found: str, remedy: str) -> DosimetryError:
     return DosimetryError(what, where=where, found=found, remedy=remedy, code="LABELS_WITHOUT_NAME")
+
+
+def _immaterial(what: str, where: str, found: str) -> DosimetryError:
+    return DosimetryError(what, where=where, found=found, remedy=MATERIALS_FORM, code="BAD_MATERIAL_MAP")

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.protocol import Protocol, Radiobiology
+from mrtai.values.protocol import CHECK_HISTORIES, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -26,6 +26,8 @@ _SCHEMA: Mapping[str, Any] = {
         "expected_scans": {"type": "integer", "minimum": 1},
         "kinetics": {"type": "string"},
         "dose_engine": {"type": "string"},
+        "check_engine": {"type": "string"},
+        "check_histories": {"type": "integer", "minimum": 1000},
         "typical_administered_mbq": _POSITIVE,
         "activity_sd_relative": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "radiobiology": {
@@ -106,6 +108,8 @@ def _checked(name: str, content: bytes) -> Protocol:
         population_half_life_h=table.get("population_half_life_h", {}),
         typical_administered_bq=table["typical_administered_mbq"] * BQ_PER_MBQ,
         known_half_life_h=table.get("known_half_life_h", {}),
+        check_engine=table.get("check_engine", "none"),
+        check_histories=table.get("check_histories", CHECK_HISTORIES),
         progeny=Progeny(**table.get("progeny", {})),
         rbe=table.get("rbe", {}),
     )

@@ -8,9 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mrtai.io.report_figures import Pictures
 from mrtai.io.report_tables import (
+    CHECK_COLUMNS,
     FIT_COLUMNS,
     REGION_COLUMNS,
     SCAN_COLUMNS,
+    check_rows,
     fit_rows,
     header_rows,
     region_groups,
@@ -18,7 +20,7 @@ from mrtai.io.report_tables import (
     scan_rows,
 )
 from mrtai.io.report_viewer import data_uri, viewer_data
-from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, methods, notes
+from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, check_words, methods, notes
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report
@@ -43,6 +45,9 @@ def html_report(report: Report, document: Json, pictures: Pictures, *, manifest:
         region_columns=REGION_COLUMNS,
         region_groups=[(title, [region_row(region) for region in regions]) for title, regions in region_groups(document)],
         uncertainty=UNCERTAINTY,
+        check_columns=CHECK_COLUMNS,
+        check_rows=check_rows(document),
+        check_words=check_words(document),
         scan_columns=SCAN_COLUMNS,
         scan_rows=scan_rows(document, half_life_h),
         overrides=report.aligned.cycle.overrides,

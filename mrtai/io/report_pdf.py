@@ -20,16 +20,18 @@ from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleD
 
 from mrtai.io.report_figures import Picture, Pictures
 from mrtai.io.report_tables import (
+    CHECK_COLUMNS,
     FIT_COLUMNS,
     REGION_COLUMNS,
     SCAN_COLUMNS,
+    check_rows,
     fit_rows,
     header_rows,
     region_groups,
     region_row,
     scan_rows,
 )
-from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, methods, notes
+from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, check_words, methods, notes
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report
@@ -50,6 +52,7 @@ TONES: Final = {
 }
 REGION_WIDTHS: Final = (30, 12, 12, 11, 15, 12, 22, 11, 11, 11, 11, 11, 13)
 SCAN_WIDTHS: Final = (10, 14, 15, 18, 22, 22, 20, 22, 15, 22)
+CHECK_WIDTHS: Final = (50, 30, 40, 35, 25)
 FIT_WIDTHS: Final = (34, 34, 20, 20, 72)
 
 
@@ -104,7 +107,7 @@ def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping
     half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
     maps = [figure for figure in pictures.figures if figure.name.startswith(("planes", "projections"))]
     plots = [figure for figure in pictures.figures if figure not in maps]
-    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document)]
+    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_check(document)]
     for figure in (*plots, *maps):
         story.append(_figure(figure))
     story += [_heading("Scans"), _table(SCAN_COLUMNS, scan_rows(document, half_life_h), SCAN_WIDTHS), *_overrides(report)]
@@ -160,6 +163,11 @@ def _regions(document: Json) -> list[Flowable]:
     table.setStyle(TableStyle(style))
     caption = f"{UNCERTAINTY} A dash: not computed, a flag says why. TIAC: Ã per administered activity. BED and EQD2: of the mean dose."
     return [_heading("Regions"), table, _paragraph(caption, "small")]
+
+
+def _check(document: Json) -> list[Flowable]:
+    rows, words = check_rows(document), _paragraph(check_words(document), "small")
+    return [_heading("Second opinion"), *([_table(CHECK_COLUMNS, rows, CHECK_WIDTHS)] if rows else []), words]
 
 
 def _figure(picture: Picture) -> Flowable:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mrtai.physics.second_opinion import MOST_DIFFERENCE
 from mrtai.units import LN2, SECONDS_PER_MINUTE
 from mrtai.values.report import Report
 
@@ -36,6 +37,14 @@ FIT_COLUMNS: Final = (
     ("Ã after last scan", "%"),
     ("reason and rules", ""),
 )
+CHECK_COLUMNS: Final = (
+    ("region", ""),
+    ("mean dose", "Gy"),
+    ("second engine", "Gy"),
+    ("difference", "%"),
+    ("", ""),
+)
+CHECK_MARK: Final = "above 5 %"
 SCAN_COLUMNS: Final = (
     ("scan", ""),
     ("time", "h"),
@@ -121,6 +130,20 @@ def fit_rows(document: Json) -> list[list[str]]:
     return rows
 
 
+def check_rows(document: Json) -> list[list[str]]:
+    """Return per region the mean dose, the second engine's with its statistics, their difference, and a mark above 5 %."""
+    doses = {region["name"]: region["absorbed_dose_gy"]["mean"] for region in document["regions"]}
+    rows = []
+    for check in document["check"]:
+        difference, sd = check["difference"], check["dose_sd_gy"]
+        relative = None if sd is None or not check["dose_gy"] else 100 * sd / check["dose_gy"]
+        shown = _MISSING if difference is None else f"{100 * difference:+.1f}" + ("" if relative is None else f" ± {relative:.1f}")
+        mark = CHECK_MARK if difference is not None and abs(difference) > MOST_DIFFERENCE else ""
+        cells = [plain(check["region"]), significant(doses[check["region"]]), with_sd(check["dose_gy"], sd), shown, mark]
+        rows.append(cells)
+    return rows
+
+
 def header_rows(report: Report, document: Json) -> list[tuple[str, str]]:
     """Return what the top of a report says about patient, administration and protocol, as pairs of heading and text."""
     given = document["administrations"][0]
@@ -133,9 +156,13 @@ def header_rows(report: Report, document: Json) -> list[tuple[str, str]]:
         ("At", given["time"].replace("T", " ")),
         ("Protocol", report.protocol.name),
         ("Contours by", report.contours.origin),
-        ("Dose engine", document["engines"]["dose"]),
+        ("Dose engine", _engines(document["engines"])),
         *_rbe_rows(report.protocol.rbe),
     ]
+
+
+def _engines(engines: Json) -> str:
+    return engines["dose"] if engines["check"] == "none" else f"{engines['dose']}, checked by {engines['check']}"
 
 
 def _rbe_rows(rbe: Mapping[str, float]) -> list[tuple[str, str]]:

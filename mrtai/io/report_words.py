@@ -20,12 +20,16 @@ VERDICT_WORDS: Final = {
 SEVERITY_WORDS: Final = {"withheld": "Withheld: no number is given", "review": "To be reviewed by a person", "info": "For information"}
 _ENGINE_WORDS: Final = {
     "local": "Local deposition: all electron energy stays in the voxel of its decay; photons that leave it are not followed.",
-    "convolution": "Convolution of the time-integrated activity with voxel kernels made from Monte Carlo point kernels in water. "
-    "The electron part is divided by each voxel's own density; the photon part is dose to water, carried to the far corner of the image. "
-    "Outside the body the dose is zero.",
-    "monte-carlo": "Monte Carlo transport of electrons and photons in the density map of the CT.",
+    "convolution": "Electrons by superposition of point kernels scaled to the density between the voxels; photons by convolution with the "
+    "kernel of water to the far corner of the image, times the ratio of the patient's own density and tissues to unbounded water, found "
+    "by rays in 64 directions with scatter. Alphas stay where they are born. Outside the body the dose is zero.",
+    "monte-carlo": "Monte Carlo transport of electrons and photons in the density map of the CT, tissues by density.",
     "neural": "A trained network, as named in the provenance.",
 }
+_CHECK_WORDS: Final = (
+    "Mean doses by {check} on the same maps, an engine that shares no step with {dose} but the decay data. ± is the check's "
+    "statistical standard deviation alone. Above 5 % a person has to look; a difference within two standard deviations proves nothing."
+)
 _CONTOUR_WORDS: Final = (
     "Brought to the SPECT grid by largest share; a region's activity is the sum over its voxels there, its volume comes from the "
     "contour on its own grid. Lesions win over the organ they lie in."
@@ -82,6 +86,14 @@ def methods(report: Report, document: Json) -> list[tuple[str, str]]:
         ("Radiobiology", _radiobiology(report)),
         ("Uncertainty", UNCERTAINTY),
     ]
+
+
+def check_words(document: Json) -> str:
+    """Return what the second opinion is, or that none was asked for."""
+    engines = document["engines"]
+    if engines["check"] == "none":
+        return "No second dose engine was asked for."
+    return _CHECK_WORDS.format(check=engines["check"], dose=engines["dose"])
 
 
 def _quantification(scans: Sequence[Json]) -> str:

@@ -60,7 +60,15 @@ def results(report: Report) -> Json:
         "scans": scans,
         "regions": [_region(region, report) for region in report.regions],
         "engines": {room: report.engines.get(room, "none") for room in ROOMS},
-        "check": [],
+        "check": [
+            {
+                "region": check.region,
+                "dose_gy": rounded(check.dose_gy),
+                "dose_sd_gy": rounded(check.dose_sd_gy),
+                "difference": rounded(check.difference),
+            }
+            for check in report.check
+        ],
         "flags": flag_list(case_flags),
     }
 

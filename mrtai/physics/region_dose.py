@@ -83,14 +83,22 @@ def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacMod
     Where the name of a union is also that of a contour (``liver``), the union takes the name and the contour alone is
     reported as ``liver_without_lesions``.
     """
+    return tuple(_row(maps, name, members, protocol, nuclide, model) for name, members in _members(maps).items())
+
+
+def region_masks(maps: Maps) -> dict[str, NDArray[np.bool_]]:
+    """Return the voxels of every reported region on the common grid, shape ``(z, y, x)``, in the order of the report."""
+    return {name: _mask(maps, name, members) for name, members in _members(maps).items()}
+
+
+def _members(maps: Maps) -> dict[str, tuple[str, ...]]:
+    """Return every reported region's members: itself for a single one."""
     names = [name for name in maps.contours.names.values() if maps.contours.mask(name).any()]
     in_liver = [n for n in names if is_lesion(n) and "liver" in names and lies_in(maps.contours, n, "liver")]
     groups = unions(names, in_liver)
     groups[BODY] = (*names, REMAINDER)
-    singles = [name for name in names if name not in groups]
-    rows = [_row(maps, name, (name,), protocol, nuclide, model) for name in (*singles, REMAINDER)]
-    rows += [_row(maps, union, members, protocol, nuclide, model) for union, members in groups.items()]
-    return tuple(rows)
+    singles = [name for name in (*names, REMAINDER) if name not in groups]
+    return {name: (name,) for name in singles} | groups
 
 
 def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel) -> RegionDose:

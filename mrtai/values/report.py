@@ -148,6 +148,26 @@ class RegionDose:
     curve: Curve | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A second engine's opinion of one region.
+
+    Attributes:
+        dose_gy: its mean dose; ``dose_sd_gy`` the statistical standard deviation, None for an engine without.
+        difference: of the draft's mean dose, relative to it; None where it is zero.
+    """
+
+    region: str
+    dose_gy: float
+    dose_sd_gy: float | None
+    difference: float | None
+
+    @property
+    def relative_sd(self) -> float:
+        """Statistical standard deviation relative to the dose; 0 where the engine states none."""
+        return (self.dose_sd_gy or 0.0) / self.dose_gy if self.dose_gy > 0 else 0.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
     """A draft: numbers, maps and how they came about.
@@ -158,6 +178,7 @@ class Report:
         tia: time-integrated activity map; ``dose`` the dose maps.
         provisional: True while scans of the protocol's set are missing.
         engines: name of the engine that filled each room: aligner, segmenter, kinetics, dose, check.
+        check: the second engine's opinion by region; empty where none was asked.
     """
 
     protocol: Protocol
@@ -170,3 +191,4 @@ class Report:
     provisional: bool
     engines: Mapping[str, str]
     flags: tuple[Flag, ...] = field(default_factory=tuple)
+    check: tuple[Check, ...] = ()
