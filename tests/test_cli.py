@@ -108,7 +108,7 @@ def test_align_carries_a_spect_onto_the_first_ct(tmp_path):
 
 def test_a_bad_protocol_names_the_choices(tmp_path, capsys):
     assert main(["run", str(tmp_path), "--protocol", "nonsense", "--out", str(tmp_path / "case")]) == 2
-    assert "choose i131, lu177-dotatate, lu177-psma, y90-sirt" in capsys.readouterr().err
+    assert "choose ac225-psma, i131, lu177-dotatate, lu177-psma, y90-sirt" in capsys.readouterr().err
     (tmp_path / "mine.toml").write_text('nuclide = "Lu-177"\nagent = "x"\nexpected_scans = 3\nkinetics = "guess"\n')
     assert main(["run", str(tmp_path), "--protocol", str(tmp_path / "mine.toml"), "--out", str(tmp_path / "case")]) == 2
     assert "required" in capsys.readouterr().err

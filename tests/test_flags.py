@@ -10,10 +10,12 @@ from mrtai.cycle import Engines, dose_cycle
 from mrtai.engines.curve_fit import CurveFit
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.local import Local
+from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.protocols import load_protocol
 from mrtai.io.results import require_valid, results
 from mrtai.io.tables import nuclide
 from mrtai.physics.align_scans import IDENTITY
+from mrtai.physics.chain import chain
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -56,7 +58,16 @@ def draft(of, labels=None, method="auto"):
     decay = nuclide("Lu-177")
     model = CurveFit(method, decay.half_life_h, PROTOCOL.population_half_life_h)
     names = {"aligner": "none", "segmenter": "given-labels", "kinetics": method, "dose": "local", "check": "none"}
-    engines = Engines(decay, lambda fixed, moving: IDENTITY, GivenLabels(labels or drawn()), model, Local(decay), names)
+    engines = Engines(
+        decay,
+        lambda fixed, moving: IDENTITY,
+        GivenLabels(labels or drawn()),
+        model,
+        Local(decay),
+        None,
+        chain("Lu-177", NUCLEAR_DATA),
+        names,
+    )
     report = results(dose_cycle(of, PROTOCOL, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
 

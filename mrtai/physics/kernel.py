@@ -18,9 +18,10 @@ import numpy as np
 from mrtai.values.grid import Array
 from mrtai.values.kernel import PointKernel
 
+FEWEST_DIRECTIONS: Final = 1024
 FEW_DIRECTIONS: Final = 4096
 MANY_DIRECTIONS: Final = 65536
-"""Directions per octant inside and outside the first voxel; S values then agree with the reference's integral within 0.3 %."""
+"""Directions per octant in the middle of the first voxel, in the rest of it, and outside; S values then agree with the reference's integral within 0.3 %."""
 
 NEAR_VOXELS: Final = 2
 MIDDLE_VOXELS: Final = 10
@@ -111,13 +112,14 @@ def _directions(count: int) -> Array:
 
 def _near(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[int, int, int], count: int) -> Array:
     """Return the exact integral on a small octant by spreading every (shell, direction) over its lattice neighbours."""
-    few, many = _directions(FEW_DIRECTIONS) / edges_mm, _directions(count) / edges_mm
+    # inside the first voxel the result is all but linear in the radius: few directions do near its centre
+    sets = [_directions(n) / edges_mm for n in (FEWEST_DIRECTIONS, FEW_DIRECTIONS, count)]
     r_mm = 0.5 * (r_edges_mm[1:] + r_edges_mm[:-1])
     used = (energy_mev > 0) & (r_mm < float(np.linalg.norm(np.array(shape) * edges_mm)))
     padded = tuple(n + 1 for n in shape)
     lattice = np.zeros(int(np.prod(padded)))
     for radius, energy in zip(r_mm[used], energy_mev[used], strict=True):
-        directions = few if radius < edges_mm.min() else many
+        directions = sets[int(np.searchsorted((0.1 * edges_mm.min(), edges_mm.min()), radius, side="right"))]
         position = directions * radius
         inside = np.all(position < shape, axis=1)
         _spread(lattice, padded, position[inside], energy / len(directions))

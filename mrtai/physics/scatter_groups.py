@@ -11,7 +11,8 @@ from mrtai.units import ELECTRON_MASS_MEV, HC_MEV_ANGSTROM
 from mrtai.values.cross_sections import CrossSections
 from mrtai.values.grid import Array
 
-LOWEST_MEV: Final = 0.01
+LOWEST_MEV: Final = 0.02
+"""Below, the mean free path in tissue is a centimetre at most: such photons are absorbed where they are."""
 WIDTH: Final = 1.15
 """Ratio of a group's borders. What Compton scattering keeps inside its own group, 13 % of its energy at most, keeps its direction
 too and goes on unscattered; narrower groups would count such forward scattering as isotropic."""

@@ -142,6 +142,7 @@ def _sweep(source, attenuation, ax, ay, az, fluence):
     s = 1.0 / (ax + ay + az)
     wx, wy, wz = ax * s, ay * s, az * s
     above = np.zeros((ny, nx), dtype=np.float32)
+    last, gone, escape = -1.0, 0.0, 1.0
     for k in range(nz):
         for j in range(ny):
             before = np.float32(0.0)
@@ -156,8 +157,10 @@ def _sweep(source, attenuation, ax, ay, az, fluence):
                     before = np.float32(0.0)
                     continue
                 if x > 1e-3:
-                    gone = 1.0 - np.exp(-x)
-                    escape = gone / x
+                    if x != last:  # the same in all of a lattice of water
+                        gone = 1.0 - np.exp(-x)
+                        escape = gone / x
+                        last = x
                     out = incoming * (1.0 - gone) + q * escape
                     mean = incoming * escape + q * (1.0 - escape) / x
                 else:
