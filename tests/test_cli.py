@@ -127,3 +127,49 @@ def test_help_teaches(capsys):
         main(["run", "--help"])
     assert stop.value.code == 0
     assert "lu177-dotatate" in capsys.readouterr().out
+
+
+def phantom(tmp_path):
+    tia = np.zeros((21, 21, 21))
+    tia[8:13, 8:13, 8:13] = 1e9
+    tia_path, rho = save(tmp_path / "tia.nii.gz", tia), save(tmp_path / "rho.nii.gz", np.ones((21, 21, 21)))
+    return ["dose", "--tia", tia_path, "--density", rho, "--nuclide", "Lu-177", "--out", str(tmp_path / "dose.nii.gz")]
+
+
+def test_a_monte_carlo_dose_comes_with_its_statistical_uncertainty(tmp_path):
+    command = phantom(tmp_path)
+    assert main([*command, "--engine", "monte-carlo", "--histories", "50000", "--seed", "3"]) == 0
+    dose, sd = (np.asarray(nibabel.load(tmp_path / name).dataobj) for name in ("dose.nii.gz", "dose.sd.nii.gz"))
+    inside = (slice(8, 13),) * 3
+    # 25 000 electrons in 125 voxels: 200 each, of energies that differ by about their mean
+    assert 0.01 < np.median(sd[inside] / dose[inside]) < 0.1
+
+
+def test_a_material_map_changes_what_photons_meet(tmp_path):
+    command = [*phantom(tmp_path), "--engine", "monte-carlo", "--histories", "200000"]
+    doses = {}
+    for name in ("water", "cortical_bone"):
+        material = save(tmp_path / "m.nii.gz", np.full((21, 21, 21), 4))
+        (tmp_path / "m.json").write_text(json.dumps({"4": name}))
+        assert main([*command, "--material", material]) == 0
+        doses[name] = np.asarray(nibabel.load(tmp_path / "dose.nii.gz").dataobj)[2:6, 8:13, 8:13].mean()
+    # at one density bone's calcium takes more of 177Lu's photons and of their scatter below 100 keV
+    assert doses["cortical_bone"] > 1.1 * doses["water"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [({"4": "butter"}, "unknown material"), ({"1": "water"}, "unknown material"), (None, "needs its names")]
+)
+def test_a_material_map_that_says_nothing_is_refused(tmp_path, capsys, names, message):
+    material = save(tmp_path / "m.nii.gz", np.full((21, 21, 21), 4))
+    if names is not None:
+        (tmp_path / "m.json").write_text(json.dumps(names))
+    assert main([*phantom(tmp_path), "--engine", "monte-carlo", "--material", material]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "dose.nii.gz").exists()
+
+
+def test_options_of_monte_carlo_are_refused_elsewhere(tmp_path, capsys):
+    for option in (["--histories", "1000"], ["--seed", "2"], ["--material", "m.nii.gz"]):
+        assert main([*phantom(tmp_path), "--engine", "convolution", *option]) == 2
+        assert option[0] in capsys.readouterr().err

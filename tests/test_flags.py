@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from mrtai.cycle import Engines, dose_cycle
+from mrtai.engines import dose_engine
 from mrtai.engines.curve_fit import CurveFit
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.local import Local
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.protocols import load_protocol
 from mrtai.io.results import require_valid, results
-from mrtai.io.tables import nuclide
+from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.align_scans import IDENTITY
 from mrtai.physics.chain import chain
+from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -54,20 +56,19 @@ def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
     return Labels(kidney * 1 + spleen * 2, {1: "kidney_left", 2: "spleen"}, grid)
 
 
-def draft(of, labels=None, method="auto"):
+def draft(of, labels=None, method="auto", dose=None, check=None):
     decay = nuclide("Lu-177")
     model = CurveFit(method, decay.half_life_h, PROTOCOL.population_half_life_h)
-    names = {"aligner": "none", "segmenter": "given-labels", "kinetics": method, "dose": "local", "check": "none"}
-    engines = Engines(
-        decay,
-        lambda fixed, moving: IDENTITY,
-        GivenLabels(labels or drawn()),
-        model,
-        Local(decay),
-        None,
-        chain("Lu-177", NUCLEAR_DATA),
-        names,
-    )
+    names = {
+        "aligner": "none",
+        "segmenter": "given-labels",
+        "kinetics": method,
+        "dose": "local",
+        "check": "none" if check is None else "monte-carlo",
+    }
+    alone = chain("Lu-177", NUCLEAR_DATA)
+    aligner = lambda fixed, moving: IDENTITY  # noqa: E731
+    engines = Engines(decay, aligner, GivenLabels(labels or drawn()), model, dose or Local(decay), check, alone, names)
     report = results(dose_cycle(of, PROTOCOL, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
 
@@ -197,3 +198,50 @@ def test_a_calibrations_uncertainty_is_common_to_all_scans():
     assert with_sd["tia_sd_mbq_h"] / with_sd["tia_mbq_h"] == pytest.approx(np.hypot(without, 0.04), rel=1e-5)
     assert sum(term["share"] for term in with_sd["uncertainty_budget"]) == pytest.approx(1.0)
     assert with_sd["time_activity"]["activity_sd_mbq"][0] == pytest.approx(20.0 * np.hypot(0.05, 0.04), rel=1e-3)
+
+
+FAR = box((16, 16, 16), (20, 20, 20))
+"""Five centimetres from the kidney, across which only photons come."""
+
+
+def second_opinion(kernel):
+    decay = nuclide("Lu-177")
+    data = replace(NUCLEAR_DATA, point_kernel=lambda name: kernel)
+    convolution = dose_engine("convolution", decay, data, threads=2)
+    check = dose_engine("monte-carlo", decay, NUCLEAR_DATA, threads=2, histories=1_000_000)
+    points = []
+    for point, kidney_mbq in zip(cycle(FALLING).time_points, FALLING, strict=True):
+        # next to nothing outside the kidney, so that the far organ has photons only
+        voxels = np.where(KIDNEY, kidney_mbq * 1e6 / KIDNEY.sum() / GRID.voxel_ml, kidney_mbq * BODY * 1.0)
+        points.append(replace(point, spect=Image(voxels.astype(np.float32), point.spect.quantity, GRID)))
+    return draft(replace(cycle(FALLING), time_points=tuple(points)), drawn(spleen=FAR), dose=convolution, check=check)
+
+
+def test_a_kernel_cropped_to_25_mm_is_caught_by_the_second_opinion():
+    whole = point_kernel("Lu-177")
+    # as peers crop it: nothing beyond 25 mm, which is nearly all of what one organ gives another
+    cropped = replace(whole, photon_mev=np.where(whole.r_edges_mm[1:] > 25.0, 0.0, whole.photon_mev))
+    report, regions = second_opinion(cropped)
+    rows = {row["region"]: row for row in report["check"]}
+    assert rows["spleen"]["difference"] < -0.3
+    assert "ENGINES_DISAGREE" in codes(regions["spleen"]["flags"])
+    assert regions["spleen"]["verdict"] == "review"
+    assert "ENGINES_DISAGREE" not in codes(regions["kidney_left"]["flags"])
+
+
+def test_two_good_engines_agree_and_say_so():
+    report, regions = second_opinion(point_kernel("Lu-177"))
+    assert {row["region"] for row in report["check"]} == set(regions)
+    for row in report["check"]:
+        assert row["dose_sd_gy"] > 0
+        # the bound of the flag, and twice the check's own statistics
+        assert abs(row["difference"]) < 0.05 + 2 * row["dose_sd_gy"] / row["dose_gy"], row
+    kidney = next(row for row in report["check"] if row["region"] == "kidney_left")
+    dose = regions["kidney_left"]["absorbed_dose_gy"]["mean"]
+    assert kidney["difference"] == pytest.approx(dose / kidney["dose_gy"] - 1, abs=1e-5)
+
+
+def test_a_difference_that_statistics_may_explain_is_for_information():
+    cases = ((1.10, 1.0, 0.02), (1.10, 1.0, 0.08), (1.04, 1.0, 0.001), (1.06, 1.0, None), (1.0, 0.0, 0.0))
+    found = [[flag.code for flag in disagreement_flags(compared("x", *case), ("convolution", "monte-carlo"))] for case in cases]
+    assert found == [["ENGINES_DISAGREE"], ["CHECK_TOO_UNCERTAIN"], [], ["ENGINES_DISAGREE"], []]

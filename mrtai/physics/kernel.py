@@ -21,7 +21,8 @@ from mrtai.values.kernel import PointKernel
 FEWEST_DIRECTIONS: Final = 1024
 FEW_DIRECTIONS: Final = 4096
 MANY_DIRECTIONS: Final = 65536
-"""Directions per octant in the middle of the first voxel, in the rest of it, and outside; S values then agree with the reference's integral within 0.3 %."""
+"""Directions per octant in the middle of the first voxel, in the rest of it, and outside; S values then agree with the reference's
+integral within 0.3 %."""
 
 NEAR_VOXELS: Final = 2
 MIDDLE_VOXELS: Final = 10
