@@ -83,15 +83,30 @@ def torso(grid: Grid) -> Torso:
 
 
 def measured(work: Callable[[], Any], repeats: int) -> tuple[dict[str, float], Any]:
-    """Return seconds of the first and of the best later call, peak memory [bytes] over all of them, and the last result."""
+    """Return seconds of the first and of the best later call, peak memory [bytes] over all of them, and the last result.
+
+    With them goes how many cores the rest of the machine kept busy meanwhile: times are comparable only where that is near 0.
+    """
     _forget_peak()
+    begun, others = perf_counter(), _others_cpu_s()
     seconds, result = [], None
     for _ in range(repeats + 1):
         result = None
         start = perf_counter()
         result = work()
         seconds.append(perf_counter() - start)
-    return {"first_s": seconds[0], "s": min(seconds[1:], default=seconds[0]), "peak_bytes": _peak_bytes()}, result
+    busy = max(_others_cpu_s() - others, 0.0) / (perf_counter() - begun)
+    return {"first_s": seconds[0], "s": min(seconds[1:], default=seconds[0]), "peak_bytes": _peak_bytes(), "others_cores": busy}, result
+
+
+def _others_cpu_s() -> float:
+    """Return the processor time that all other processes have used since the start; 0 where the system does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq = (int(n) for n in stat.read_text(encoding="ascii").split()[1:8])
+    own = os.times()
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - own.user - own.system
 
 
 def _forget_peak() -> None:
@@ -164,14 +179,16 @@ def monte_carlo_rows() -> list[str]:
 
 def _rows(threads: int) -> Mapping[str, Callable[[], tuple[dict[str, float], NDArray[Any] | None]]]:
     rows: dict[str, Callable[[], tuple[dict[str, float], NDArray[Any] | None]]] = {"floor": lambda: floor(threads)}
-    for device in ("cpu", "cuda"):
-        for size in GRIDS:
-            rows[f"water-{size}-{device}"] = lambda size=size, device=device: water(size, device, threads)  # type: ignore[misc]
-            rows[f"engine-{size}-{device}"] = lambda size=size, device=device: engine(size, device, threads)  # type: ignore[misc]
+    # what is compared runs one after the other
+    rows["water-256-cpu"] = lambda: water("256", "cpu", threads)
     rows["cropped"] = lambda: cropped(threads)
     for name, dtype in (("float32", np.float32), ("float64", np.float64)):
         rows[f"peer-51-{name}"] = lambda dtype=dtype: peer(CROPPED, dtype, threads)  # type: ignore[misc]
         rows[f"peer-511-{name}"] = lambda dtype=dtype: peer(256, dtype, threads)  # type: ignore[misc]
+    for device in ("cpu", "cuda"):
+        for size in GRIDS:
+            rows[f"water-{size}-{device}"] = lambda size=size, device=device: water(size, device, threads)  # type: ignore[misc]
+            rows[f"engine-{size}-{device}"] = lambda size=size, device=device: engine(size, device, threads)  # type: ignore[misc]
     return rows
 
 
@@ -270,6 +287,11 @@ def _machine(threads: int) -> str:
     return f"{os.cpu_count()} cores ({model}), {memory}, {threads} threads; mrtai {__version__}, {versions}"
 
 
+def _quiet(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
+    name, busiest = max(((name, cost.get("others_cores", 0.0)) for name, cost in costs.items()), key=lambda pair: pair[1])
+    return [f"Other processes kept at most {busiest:.2f} cores busy during a row (`{name}`)."]
+
+
 def _floor_lines(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
     if "floor" not in costs or "water-256-cpu" not in costs:
         return []
@@ -287,6 +309,8 @@ def page(costs: Mapping[str, Mapping[str, float]], folder: Path, threads: int) -
         "interpreter and images with it.",
         "",
         *size_table(costs),
+        "",
+        *_quiet(costs),
         "",
         "## 256³ voxels of 4 mm against `scipy.signal.fftconvolve`",
         "",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrtai.cycle import CaseRequest, dose_cycle, engines_for, read
+from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read
 from mrtai.engines import tac_model
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
@@ -73,8 +73,10 @@ def walked(scanner: str, kinetics: str, protocol_name: str, seed: int) -> tuple[
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study"
         write_study(patient, study, as_format="dicom")
-        request = CaseRequest(study, protocol_name, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz")
-        return patient, dose_cycle(read(request, protocol), protocol, engines_for(protocol, request))
+        labels = study / "truth" / "labels.nii.gz"
+        request = CaseRequest(study, protocol_name, Path(folder) / "case", labels=labels, check_engine="none")
+        asked = chosen(protocol, request)
+        return patient, dose_cycle(read(request, asked), asked, engines_for(asked, request))
 
 
 def against_truth(scanner: str, kinetics: str, protocol: str, seed: int) -> list[Row]:
