@@ -59,6 +59,7 @@ ORGANS = {
     "spleen": ((-110.0, 30.0, -20.0), (35.0, 30.0, 50.0), 1.06e-3, 8e8),
     "kidney_left": ((-70.0, 55.0, -90.0), (25.0, 25.0, 50.0), 1.05e-3, 1e9),
     "kidney_right": ((70.0, 55.0, -100.0), (25.0, 25.0, 50.0), 1.05e-3, 1e9),
+    "cold_ball": ((0.0, -60.0, -220.0), (20.0, 20.0, 20.0), 1.04e-3, 0.0),
 }
 
 
@@ -172,13 +173,18 @@ def floor(threads: int) -> tuple[dict[str, float], None]:
     return measured(three, 2)[0], None
 
 
-def monte_carlo_rows() -> list[str]:
-    """Return the table lines of Monte Carlo histories per second; none yet."""
-    return []
+def monte_carlo(threads: int) -> tuple[dict[str, float], None]:
+    """Return what ``benchmarks.dose_monte_carlo`` measures, flat: rates, seconds of the timed run, and each region's sd."""
+    from benchmarks.dose_monte_carlo import measured_torso
+
+    phantom = torso(Grid.axial((160, 72, 104), (4.0, 4.0, 4.0)))
+    cost, found = measured(lambda: measured_torso(phantom, tuple(ORGANS), threads), 0)
+    return cost | found, None
 
 
 def _rows(threads: int) -> Mapping[str, Callable[[], tuple[dict[str, float], NDArray[Any] | None]]]:
     rows: dict[str, Callable[[], tuple[dict[str, float], NDArray[Any] | None]]] = {"floor": lambda: floor(threads)}
+    rows["monte-carlo"] = lambda: monte_carlo(threads)
     # what is compared runs one after the other
     rows["water-256-cpu"] = lambda: water("256", "cpu", threads)
     rows["cropped"] = lambda: cropped(threads)
@@ -324,8 +330,9 @@ def page(costs: Mapping[str, Mapping[str, float]], folder: Path, threads: int) -
     theirs = next((name for name in ("peer-511-float64", "peer-511-float32") if (folder / f"{name}.npy").exists()), None)
     if theirs and (folder / "water-256-cpu.npy").exists():
         lines += [f"Energies against `fftconvolve` in {theirs.split('-')[-1]}:", "", *agreement(folder, "water-256-cpu", theirs), ""]
-    if monte_carlo := monte_carlo_rows():
-        lines += ["## Monte Carlo", "", *monte_carlo, ""]
+    from benchmarks.dose_monte_carlo import tables
+
+    lines += ["## Monte Carlo", "", *tables(costs["monte-carlo"], threads), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

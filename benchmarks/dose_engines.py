@@ -118,7 +118,8 @@ def table(rows: list[Row]) -> list[str]:
     for row in rows:
         grouped[row.nuclide, row.kind].append(row)
     lines = [
-        "| nuclide | regions | n | aim | convolution: rms | worst | beyond aim and 2 sd | plain kernel: rms | worst | sd of Monte Carlo, median |",
+        "| nuclide | regions | n | aim | convolution: rms | worst | beyond aim and 2 sd | plain kernel: rms | worst |"
+        " sd of Monte Carlo, median |",
         "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for name in NUCLIDES:
