@@ -302,7 +302,9 @@ def _fit(options: argparse.Namespace) -> dict[str, Any]:
 
 def _add_dose(commands: Any) -> argparse.ArgumentParser:
     dose: argparse.ArgumentParser = commands.add_parser(
-        "dose", help="dose map of a TIA map", description="Absorbed dose [Gy] of a map of time-integrated activity [Bq s/mL]."
+        "dose",
+        help="dose map of a TIA map",
+        description="Absorbed dose [Gy] of a map of time-integrated activity [Bq s/mL]; progeny decay with their parent.",
     )
     dose.set_defaults(command=_dose)
     dose.add_argument("--tia", required=True, type=Path, metavar="TIA.nii.gz", help="Bq s/mL")
@@ -332,6 +334,7 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.tables import nuclide
     from mrtai.physics.resample import averaged
     from mrtai.physics.tissue import density
+    from mrtai.values.chain import Progeny
     from mrtai.values.image import Quantity
 
     _require_monte_carlo(options)
@@ -347,7 +350,9 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
         if options.engine == "monte-carlo":
             settings["progress"] = tell
         of = nuclide(options.nuclide)
-        engine = dose_engine(options.engine, of, NUCLEAR_DATA, device=options.device, threads=options.threads, **settings)
+        # a parent without its progeny would be a fraction of the dose
+        where = {"progeny": Progeny(), "device": options.device, "threads": options.threads}
+        engine = dose_engine(options.engine, of, NUCLEAR_DATA, **where, **settings)
         dose = engine(tia, matter)
     done = {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
     if dose.sd is not None:

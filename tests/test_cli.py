@@ -173,3 +173,12 @@ def test_options_of_monte_carlo_are_refused_elsewhere(tmp_path, capsys):
     for option in (["--histories", "1000"], ["--seed", "2"], ["--material", "m.nii.gz"]):
         assert main([*phantom(tmp_path), "--engine", "convolution", *option]) == 2
         assert option[0] in capsys.readouterr().err
+
+
+def test_the_dose_of_an_alpha_emitter_is_that_of_its_chain(tmp_path):
+    command = phantom(tmp_path)
+    command[command.index("Lu-177")] = "Ac-225"
+    assert main([*command, "--engine", "local"]) == 0
+    dose = np.asarray(nibabel.load(tmp_path / "dose.nii.gz").dataobj)
+    # 27.994 MeV of alphas and 0.66 MeV of electrons per decay of 225Ac with all its progeny (ICRP 107), 1 g/mL
+    assert dose[10, 10, 10] == pytest.approx(1e9 * (27.994 + 0.66) * 1.602176634e-13 / 1e-3, rel=0.01)

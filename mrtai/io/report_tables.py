@@ -139,7 +139,8 @@ def check_rows(document: Json) -> list[list[str]]:
         relative = None if sd is None or not check["dose_gy"] else 100 * sd / check["dose_gy"]
         shown = _MISSING if difference is None else f"{100 * difference:+.1f}" + ("" if relative is None else f" ± {relative:.1f}")
         mark = CHECK_MARK if difference is not None and abs(difference) > MOST_DIFFERENCE else ""
-        cells = [plain(check["region"]), significant(doses[check["region"]]), with_sd(check["dose_gy"], sd), shown, mark]
+        second = significant(check["dose_gy"]) + ("" if sd is None else f" ± {significant(sd, 2)}")
+        cells = [plain(check["region"]), significant(doses[check["region"]]), second, shown, mark]
         rows.append(cells)
     return rows
 
