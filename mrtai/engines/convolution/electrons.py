@@ -50,6 +50,8 @@ def electron_energy(decays: NDArray[Any], density_kg_per_ml: NDArray[Any], insid
         kernel: of water; its electron column is used.
         threads: of the CPU.
     """
+    if not kernel.electron_mev.any():
+        return np.zeros(decays.shape, dtype=np.float32)
     octants = _octants(kernel, tuple(np.asarray(spacing_mm).tolist()))
     relative = np.where(inside, np.clip(density_kg_per_ml / WATER_DENSITY_KG_PER_ML, *RELATIVE_DENSITIES[[0, -1]]), 0.0).astype(np.float32)
     reach = np.array([_reach(octant) for octant in octants])
