@@ -14,9 +14,11 @@ from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, tac
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
 from mrtai.io.case_folder import require_replaceable, write_case
+from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient
 from mrtai.io.hashes import input_file
 from mrtai.io.nifti import read_labels
 from mrtai.io.nuclear_data import NUCLEAR_DATA
+from mrtai.io.priors import known_agent
 from mrtai.io.protocols import load_protocol
 from mrtai.io.pseudonym import load_key
 from mrtai.io.region_names import region_code, region_kind
@@ -153,7 +155,8 @@ def named(row: RegionDose) -> RegionDose:
 class CaseRequest:
     """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
 
-    ``kinetics``, ``engine`` and ``check_engine`` replace the protocol's; ``patient`` and ``cycle`` choose where the study holds several.
+    ``kinetics``, ``engine`` and ``check_engine`` replace the protocol's; ``patient`` and ``cycle`` choose where the study holds several;
+    ``priors`` are CASE folders or fits of the patient's earlier cycles.
     """
 
     study: Path
@@ -164,6 +167,7 @@ class CaseRequest:
     cycle: str | None = None
     study_toml: Path | None = None
     calibrations: tuple[Path, ...] = ()
+    priors: tuple[Path, ...] = ()
     kinetics: str | None = None
     engine: str | None = None
     check_engine: str | None = None
@@ -188,8 +192,9 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
 
     require_replaceable(request.out)
     protocol = chosen(load_protocol(request.protocol), request)
-    engines = engines_for(protocol, request)
-    cycle = timed(read, request, protocol)
+    earlier = read_earlier(request.priors, nuclide(protocol.nuclide))
+    engines = engines_for(protocol, request, earlier)
+    cycle = timed(read, request, protocol, earlier)
     report = dose_cycle(cycle, protocol, engines, timed)
     return timed(write, report, request, timings_s)
 
@@ -218,18 +223,29 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
     return choice
 
 
-def engines_for(protocol: DosimetryProtocol, request: CaseRequest) -> Engines:
-    """Return the engines of a run with the names that its report gives them."""
+def engines_for(protocol: DosimetryProtocol, request: CaseRequest, earlier: tuple[EarlierCase, ...] = ()) -> Engines:
+    """Return the engines of a run with the names that its report gives them; ``earlier`` cycles inform its kinetics.
+
+    Lesions of an earlier cycle are left out: the same number need not be the same lesion.
+    """
     from mrtai.engines.align import RigidAligner  # SimpleITK, which `mrtai --help` does not need
 
     decay = nuclide(protocol.nuclide)
+    population = known_agent(protocol.agent)
+    kinetics = tac_model(
+        protocol.kinetics,
+        decay,
+        protocol,
+        priors={} if population is None else population.kinetics,
+        earlier=by_region(earlier, lesions=False),
+    )
     labels = None if request.labels is None else read_labels(request.labels)
     names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=RigidAligner(seed=request.seed),
         segmenter=GivenLabels(labels),
-        kinetics=tac_model(protocol.kinetics, decay, protocol),
+        kinetics=kinetics,
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
         chain=chain(protocol.nuclide, NUCLEAR_DATA),
@@ -253,8 +269,8 @@ def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histor
     )
 
 
-def read(request: CaseRequest, protocol: DosimetryProtocol) -> Cycle:
-    """Return the cycle of a study's folder, without identity."""
+def read(request: CaseRequest, protocol: DosimetryProtocol, earlier: tuple[EarlierCase, ...] = ()) -> Cycle:
+    """Return the cycle of a study's folder, without identity; ``earlier`` cycles must be of the same patient."""
     cycle = read_study(
         request.study,
         protocol=protocol,
@@ -264,8 +280,9 @@ def read(request: CaseRequest, protocol: DosimetryProtocol) -> Cycle:
         calibrations=request.calibrations,
         pseudonym_key=load_key(),
     )
+    require_same_patient(earlier, cycle)
     extra = () if request.labels is None else (input_file(request.labels),)
-    return replace(cycle, inputs=(*cycle.inputs, *extra))
+    return replace(cycle, inputs=(*cycle.inputs, *extra, *prior_inputs(earlier)))
 
 
 def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) -> Path:
@@ -283,6 +300,7 @@ def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) 
         "labels": None if request.labels is None else request.labels.name,
         "study_toml": None if request.study_toml is None else request.study_toml.name,
         "calibrations": [path.name for path in request.calibrations],
+        "priors": len(request.priors),
     }
     seeds = {"registration": request.seed, "monte_carlo": request.seed}
     manifest = {"seeds": seeds, "parameters": parameters, "timings_s": dict(timings_s)}

@@ -1,12 +1,14 @@
 """Engines: what may be swapped, each filling one socket of `mrtai.ports`; a name becomes an engine by `match`."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from mrtai.engines.chain import chain_engine
-from mrtai.engines.curve_fit import METHODS
+from mrtai.engines.curve_fit import METHODS, CurveFit
 from mrtai.ports import DoseEngine, TacModel
 from mrtai.values.chain import Progeny
+from mrtai.values.half_life import EarlierCycle, HalfLifePrior, Known
 from mrtai.values.nuclear_data import NuclearData
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
@@ -16,6 +18,7 @@ __all__ = ["CHECK_ENGINES", "DOSE_ENGINES", "METHODS", "dose_engine", "tac_model
 DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo")
 CHECK_ENGINES: Final = (*DOSE_ENGINES, "none")
 
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 ALONE: Final = Progeny(stay="none")
 
@@ -66,10 +69,22 @@ def _of_one(name: str, nuclide: Nuclide, data: NuclearData, device: str, threads
             raise ValueError(f"dose engine must be one of {', '.join(DOSE_ENGINES)}, got {name!r}")
 
 
-def tac_model(method: str, nuclide: Nuclide, protocol: Protocol) -> TacModel:
-    """Return the time–activity model of that name with the protocol's half-lives. ``ValueError`` for an unknown name."""
-    from mrtai.engines.curve_fit import CurveFit
+def tac_model(
+    method: str,
+    nuclide: Nuclide,
+    protocol: Protocol | None = None,
+    *,
+    priors: Mapping[str, HalfLifePrior] = NOTHING,
+    earlier: Mapping[str, tuple[EarlierCycle, ...]] = NOTHING,
+    known_half_life_h: Mapping[str, float] = NOTHING,
+) -> TacModel:
+    """Return the time–activity model of that name. ``ValueError`` for an unknown name.
 
+    ``priors`` are the agent's population kinetics by family of regions, ``earlier`` the patient's own cycles by region; half-lives
+    of the protocol and those given as known complete them.
+    """
     if method not in METHODS:
         raise ValueError(f"kinetics must be one of {', '.join(METHODS)}, got {method!r}")
-    return CurveFit(method, nuclide.half_life_h, protocol.population_half_life_h, protocol.known_half_life_h)
+    typical = protocol.population_half_life_h if protocol else NOTHING
+    fixed = {**(protocol.known_half_life_h if protocol else NOTHING), **known_half_life_h}
+    return CurveFit(method, Known(nuclide.half_life_h, priors, earlier, typical, fixed))

@@ -48,6 +48,16 @@ def curves_figure(regions: Sequence[RegionDose]) -> Figure:
     return figure
 
 
+def fit_figure(fit: Fit) -> Figure:
+    """Return one region's points and curve."""
+    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+    axis = figure.subplots()
+    _curve_panel(axis, fit.curve.region, fit)
+    axis.set_ylabel("activity [MBq]", fontsize=8)
+    axis.set_xlabel("time after administration [h]", fontsize=8)
+    return figure
+
+
 def curve_bq(fit: Fit, t_h: Array) -> Array:
     """Return the fitted activity [Bq] at ``t_h``: the sum of exponentials, or straight lines and a last half-life for trapezoids.
 
@@ -58,7 +68,7 @@ def curve_bq(fit: Fit, t_h: Array) -> Array:
         activity: Array = (terms[:, 0] * np.exp(-np.outer(t_h, terms[:, 1]))).sum(axis=1)
         return activity
     measured, last_h = fit.curve, fit.curve.t_h[-1]
-    head = measured.activity_bq[0] if str(fit.parameters.get("head", "")).startswith("constant") else np.nan
+    head = measured.activity_bq[0] if fit.head.startswith("constant") else np.nan
     activity = np.interp(t_h, measured.t_h, measured.activity_bq, left=head, right=np.nan)
     if fit.effective_half_life_h:
         tail = measured.activity_bq[-1] * np.exp(-LN2 * (t_h - last_h) / fit.effective_half_life_h)

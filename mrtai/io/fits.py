@@ -1,7 +1,8 @@
 """The tables of the single commands: curves in, fits and dose statistics out."""
 
 import csv
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.next_scan import NextScan
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.refusal import DosimetryError
 
@@ -49,7 +51,9 @@ def read_curves(path: Path) -> list[Curve]:
     return [_curve(path, region, points) for region, points in rows.items()]
 
 
-def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: Nuclide, administered_mbq: float | None) -> None:
+def write_fits(
+    fits: Iterable[Fit], path: Path, *, nuclide: Nuclide, administered_mbq: float | None, next_scan: NextScan | None = None
+) -> None:
     """Write ``mrtai.fits/1``; ``tiac_h`` is null where the administered activity is not given.
 
     Raises:
@@ -70,8 +74,31 @@ def write_fits(fits: Iterable[Fit], path: Path, *, nuclide: Nuclide, administere
         }
         for fit in fits
     ]
-    document = {"schema": "mrtai.fits/1", "nuclide": nuclide.name, "regions": regions, "next_scan": None}
+    document = {"schema": "mrtai.fits/1", "nuclide": nuclide.name, "regions": regions, "next_scan": _next_scan(next_scan)}
     write_bytes(path, dumped(require_valid(document, "fits.schema.json")).encode())
+
+
+def write_pictures(fits: Sequence[Fit], folder: Path, progress: Callable[[str, float], None]) -> None:
+    """Write one PNG a region: its points, its curve, and what of the integral was not measured."""
+    from mrtai.io.figures import fit_figure, png  # matplotlib, which fitting does not need
+
+    for number, fit in enumerate(fits, start=1):
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", fit.curve.region)
+        write_bytes(folder / f"{name}.png", png(fit_figure(fit)))
+        progress(fit.curve.region, number / len(fits))
+
+
+def _next_scan(found: NextScan | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "time_h": rounded(found.time_h),
+        "regions": [
+            {"name": name, "relative_sd_now": rounded(now), "relative_sd_then": rounded(found.relative_sd_then[name])}
+            for name, now in found.relative_sd_now.items()
+        ],
+        "candidates": {"time_h": [rounded(t) for t, _ in found.candidates], "relative_sd": [rounded(sd) for _, sd in found.candidates]},
+    }
 
 
 def write_stats(dose: Image, labels: Labels, path: Path) -> int:

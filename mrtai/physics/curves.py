@@ -7,6 +7,7 @@ than physics lets it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,11 @@ from mrtai.values.refusal import DosimetryError
 
 FASTEST_RATE_PER_H: Final = 20.0
 """Upper bound of a fitted biological rate: a half-life of two minutes, faster than any blood flow fills an organ."""
+
+RATE_GRID_PER_H: Final = (0.0, 0.002, 0.006, 0.015, 0.03, 0.06, 0.15, 0.4, 1.0, 3.0)
+"""Biological rates from which fits of several exponentials start: half-lives from 14 minutes to physical decay alone."""
+
+STARTS_ON_GRID: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,12 @@ def _uptake_terms(p: Array, physical: float) -> Array:
     return np.array([[np.exp(p[0]), slow], [-np.exp(p[0]), slow + np.exp(p[2])]])
 
 
+def _tri_terms(p: Array, physical: float) -> Array:
+    # the third amplitude may be negative, down to a curve that begins at zero: then it is an uptake
+    first, second = np.exp(p[0]), np.exp(p[2])
+    return np.array([[first, physical + p[1]], [second, physical + p[3]], [p[4] * (first + second), physical + p[5]]])
+
+
 def _slope(t: Array, a: Array, physical: float) -> tuple[float, float]:
     positive = a > 0
     if positive.sum() < 2:
@@ -78,7 +90,27 @@ def _mono_starts(t: Array, a: Array, physical: float) -> Array:
 
 def _bi_starts(t: Array, a: Array, physical: float) -> Array:
     late, k = _slope(t[-2:], a[-2:], physical)
-    return np.array([(late, k, late + shift, k + fast) for shift in (0.0, 1.0) for fast in (0.05, 0.3, 2.0)])
+    by_slope = [(late, k, late + shift, k + fast) for shift in (0.0, 1.0) for fast in (0.05, 0.3, 2.0)]
+    on_grid = [(np.log(x[0]), k[0], np.log(x[1]), k[1]) for x, k in _on_grid(t, a, physical, 2)]
+    return np.array(by_slope + on_grid)
+
+
+def _tri_starts(t: Array, a: Array, physical: float) -> Array:
+    found = [(np.log(x[0]), k[0], np.log(x[1]), k[1], max(x[2] / (x[0] + x[1]), -1.0), k[2]) for x, k in _on_grid(t, a, physical, 3)]
+    late, k = _slope(t[-2:], a[-2:], physical)
+    return np.array(found or [(late, k, late, k + 0.05, 0.5, k + 0.5)])
+
+
+def _on_grid(t: Array, a: Array, physical: float, terms: int) -> list[tuple[Array, tuple[float, ...]]]:
+    """Return the best sums of exponentials with rates on a coarse grid: amplitudes, the first two positive, and biological rates."""
+    weight = 1.0 / np.maximum(np.abs(a), 1e-2 * np.abs(a).max())
+    found = []
+    for k in combinations(RATE_GRID_PER_H, terms):
+        shapes = np.exp(-np.multiply.outer(t, physical + np.array(k))) * weight[:, None]
+        x, *_ = np.linalg.lstsq(shapes, a * weight, rcond=None)
+        if np.all(x[:2] > 0):
+            found.append((float(np.sum(np.square(shapes @ x - a * weight))), x, k))
+    return [(x, k) for _, x, k in sorted(found, key=lambda entry: entry[0])[:STARTS_ON_GRID]]
 
 
 def _uptake_starts(t: Array, a: Array, physical: float) -> Array:
@@ -90,6 +122,19 @@ SHAPES: Final[Mapping[str, Shape]] = {
     "mono": Shape("mono", ("ln_amplitude_bq", "biological_rate_per_h"), _mono_terms, _mono_starts),
     "bi": Shape(
         "bi", ("ln_amplitude_bq", "biological_rate_per_h", "ln_second_amplitude_bq", "second_biological_rate_per_h"), _bi_terms, _bi_starts
+    ),
+    "tri": Shape(
+        "tri",
+        (
+            "ln_amplitude_bq",
+            "biological_rate_per_h",
+            "ln_second_amplitude_bq",
+            "second_biological_rate_per_h",
+            "third_amplitude_over_others",
+            "third_biological_rate_per_h",
+        ),
+        _tri_terms,
+        _tri_starts,
     ),
     "uptake": Shape("uptake", ("ln_amplitude_bq", "biological_rate_per_h", "ln_uptake_rate_per_h"), _uptake_terms, _uptake_starts),
 }
@@ -155,16 +200,24 @@ def _best(shape: Shape, t: Array, a: Array, sd: Array, physical: float) -> Any:
     upper = np.array([FASTEST_RATE_PER_H if name.endswith("biological_rate_per_h") else np.inf for name in shape.parameters])
     # far uptake rates all look alike; the bound keeps the exponential finite
     upper = np.where([name == "ln_uptake_rate_per_h" for name in shape.parameters], np.log(FASTEST_RATE_PER_H), upper)
+    # no term is e^50 times what was measured; the bound keeps the exponential finite
+    upper = np.where([name.startswith("ln_") and name.endswith("_bq") for name in shape.parameters], np.log(a.max()) + 50.0, upper)
+    # below -1 the curve would begin negative
+    lower = np.where([name == "third_amplitude_over_others" for name in shape.parameters], -1.0, lower)
 
     def residuals(p: Array) -> NDArray[Any]:
         weighted: NDArray[Any] = (activity_bq(shape.terms(p, physical), t) - a) / sd
         return weighted
 
-    fits = [
-        least_squares(residuals, np.clip(start, lower, upper), bounds=(lower, upper), jac="3-point", xtol=1e-12, ftol=1e-12, gtol=1e-12)
-        for start in shape.starts(t, a, physical)
-    ]
+    how: dict[str, Any] = {"bounds": (lower, upper), "jac": "3-point", "x_scale": "jac", "xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
+    fits = [least_squares(residuals, np.clip(start, lower, upper), **how) for start in shape.starts(t, a, physical)]
     return min(fits, key=lambda fit: fit.cost)
+
+
+def slowest_biological(shape: Shape, parameters: Array) -> int:
+    """Return the index of the smallest biological rate among a shape's parameters ``(p,)``."""
+    rates = [i for i, name in enumerate(shape.parameters) if name.endswith("biological_rate_per_h")]
+    return min(rates, key=lambda i: float(parameters[i]))
 
 
 def _gradient(function: Callable[[Array], float], p: Array) -> Array:

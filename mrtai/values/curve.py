@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from mrtai.values.flag import Flag
 from mrtai.values.grid import Array
+
+LARGE_ERROR: Final = 0.2
+"""An integral off by more than this share of the truth is wrong for any clinical purpose."""
 
 
 def _readonly(values: object) -> Array:
@@ -51,6 +55,10 @@ class Fit:
         effective_half_life_h: terminal half-life.
         fraction_before_first_scan, fraction_after_last_scan: shares of Ã that were not measured but extrapolated.
         reason: in words, why this model.
+        head, tail: in words, how the curve goes on before the first and after the last scan.
+        effective_half_life_sd_h: standard uncertainty of the terminal half-life, None where none can be stated.
+        tia_68_bq_s, tia_95_bq_s: intervals that hold the true Ã with these probabilities, equal tails.
+        probability_off: stated probability that Ã is more than ``LARGE_ERROR`` off.
     """
 
     curve: Curve
@@ -68,3 +76,9 @@ class Fit:
     goodness: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
+    head: str = ""
+    tail: str = ""
+    effective_half_life_sd_h: float | None = None
+    tia_68_bq_s: tuple[float, float] | None = None
+    tia_95_bq_s: tuple[float, float] | None = None
+    probability_off: float | None = None

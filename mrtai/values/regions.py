@@ -1,11 +1,28 @@
 """Named unions of regions that reports speak of."""
 
 from collections.abc import Iterable
+from typing import Final
+
+FAMILIES: Final = {
+    "kidneys": ("kidney",),
+    "liver": ("liver",),
+    "spleen": ("spleen",),
+    "lesion": ("lesion", "tumour", "tumor"),
+    "salivary_glands": ("parotid", "submandibular", "sublingual"),
+    "red_marrow": ("red_marrow", "spine", "vertebrae"),
+    "remainder": ("remainder", "body", "lung", "blood", "aorta"),
+}
+"""Families of regions that keep an agent alike, by the beginnings of their names."""
 
 
 def is_lesion(name: str) -> bool:
     """Return True for ``lesion_1``, ``lesion_2`` and so on."""
     return name.startswith("lesion_")
+
+
+def kinetic_family(name: str) -> str | None:
+    """Return the family of regions whose kinetics a region shares (``kidney_left`` is of ``kidneys``), None for any other."""
+    return next((family for family, beginnings in FAMILIES.items() if name.startswith(beginnings)), None)
 
 
 def unions(names: Iterable[str], lesions_in_liver: Iterable[str]) -> dict[str, tuple[str, ...]]:

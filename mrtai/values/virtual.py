@@ -1,10 +1,11 @@
 """A virtual patient: scans as a camera would give them and the truth behind them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+from mrtai.values.half_life import HalfLifePrior
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
@@ -60,15 +61,18 @@ class AgentPriors:
     Attributes:
         regions: by name of an exclusive region; ``liver`` is parenchyma without lesions, ``remainder`` the body in no region.
         uptake: False where the agent stays where it was put from the first moment on (microspheres): there is no uptake phase.
+        kinetics: what few-scan fits know beforehand, by family of regions (``values.regions.kinetic_family``).
     """
 
     agent: str
     regions: Mapping[str, RegionPrior]
     lesions: LesionPrior
     uptake: bool = True
+    kinetics: Mapping[str, HalfLifePrior] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regions", MappingProxyType(dict(self.regions)))
+        object.__setattr__(self, "kinetics", MappingProxyType(dict(self.kinetics)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from mrtai.engines.curve_fit import CurveFit
 from mrtai.physics.curves import activity_bq, aicc, integral_bq_h
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.values.curve import Curve
+from mrtai.values.half_life import Known
 from mrtai.values.refusal import DosimetryError
 
 LU177_HALF_LIFE_H = 159.528
@@ -20,8 +21,8 @@ def falling(half_life_h, t_h):
     return curve(t_h, 1e8 * 2.0 ** (-np.asarray(t_h) / half_life_h))
 
 
-def fit(method, c, **kwargs):
-    return CurveFit(method, LU177_HALF_LIFE_H, **kwargs)(c)
+def fit(method, c, **known):
+    return CurveFit(method, Known(LU177_HALF_LIFE_H, **known))(c)
 
 
 @pytest.mark.parametrize("half_life_h", [10.0, 50.0, 120.0])
@@ -76,7 +77,7 @@ def test_dose_mapping_is_exact_at_one_and_two_half_lives_and_bounded_in_its_wind
 
 @pytest.mark.parametrize(("t_h", "flagged"), [(24, True), (38, False), (72, False), (124, False), (168, True)])
 def test_a_single_scan_outside_its_window_is_flagged(t_h, flagged):
-    result = fit("auto", falling(50.0, (t_h,)), population_half_life_h={"kidney_left": 50.0})
+    result = fit("auto", falling(50.0, (t_h,)), typical_half_life_h={"kidney_left": 50.0})
     assert ("SINGLE_SCAN_OUTSIDE_WINDOW" in [flag.code for flag in result.flags]) is flagged
 
 
@@ -96,7 +97,7 @@ def test_auto_joins_points_that_no_exponential_follows():
 
 
 def test_known_half_life_takes_physical_decay_for_microspheres():
-    result = CurveFit("known-half-life", 64.1, known_half_life_h={"default": 64.1})(falling(64.1, (20,)))
+    result = CurveFit("known-half-life", Known(64.1, known_half_life_h={"default": 64.1}))(falling(64.1, (20,)))
     assert result.tia_bq_s == pytest.approx(1e8 * 64.1 * 3600 / LN2, rel=1e-12)
     with pytest.raises(DosimetryError, match="above the physical"):
         fit("known-half-life", falling(50, (24,)), known_half_life_h={"default": 300.0})
@@ -108,7 +109,7 @@ def test_the_trapezoid_states_head_and_tail_and_adds_up():
     result = fit("trapezoid", curve(t, a))
     by_hand = 24 * a[0] + 72 * (a[0] + a[1]) / 2 + 72 * (a[1] + a[2]) / 2 + a[2] * 50 / LN2
     assert result.tia_bq_s == pytest.approx(by_hand * 3600, rel=1e-12)
-    assert "constant" in result.parameters["head"] and "effective slope" in result.parameters["tail"]
+    assert "constant" in result.head and "effective slope" in result.tail
 
 
 def test_a_curve_that_rises_between_three_scans_is_integrated_by_trapezoids():

@@ -4,19 +4,16 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 from mrtai import __version__
+from mrtai.cli.arguments import positive, seed, times
+from mrtai.cli.fit import add_fit
+from mrtai.cli.progress import bar, watched
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.refusal import DosimetryError
-
-if TYPE_CHECKING:
-    from mrtai.cycle import Step
-
-Result = TypeVar("Result")
 
 DONE: Final = 0
 FAULT: Final = 1
@@ -78,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_run, _add_simulate, _add_align, _add_fit, _add_dose, _add_measure):
+    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure):
         command = add(commands)
         command.add_argument("--json", action="store_true", help="print the outcome, or the reason of a refusal, as one JSON object")
         command.add_argument("--traceback", action="store_true", help="show where a fault of ours happened")
@@ -110,6 +107,15 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         metavar="C.toml",
         help="camera calibration; repeatable",
     )
+    run.add_argument(
+        "--prior",
+        dest="priors",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="CASE|FITS.json",
+        help="an earlier cycle of the same patient, so that one scan may do; repeatable",
+    )
     run.add_argument("--kinetics", choices=METHODS, metavar="M", help=f"instead of the protocol's: {', '.join(METHODS)}")
     run.add_argument("--engine", choices=DOSE_ENGINES, metavar="E", help=f"instead of the protocol's: {', '.join(DOSE_ENGINES)}")
     run.add_argument(
@@ -119,47 +125,18 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         help=f"a second opinion of every region's mean dose, instead of the protocol's: {', '.join(CHECK_ENGINES)}",
     )
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the dose engines run (default cpu)")
-    run.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of the dose engines (default 1)")
-    run.add_argument("--seed", type=_seed, default=7, metavar="N", help="seed of registration and Monte Carlo (default 7)")
+    run.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of the dose engines (default 1)")
+    run.add_argument("--seed", type=seed, default=7, metavar="N", help="seed of registration and Monte Carlo (default 7)")
     return run
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.cycle import CaseRequest, run_case
 
-    wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name != "calibrations"}
-    case = run_case(CaseRequest(**wanted, calibrations=tuple(options.calibrations)), _watched("working up the cycle"))
+    wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name not in ("calibrations", "priors")}
+    request = CaseRequest(**wanted, calibrations=tuple(options.calibrations), priors=tuple(options.priors))
+    case = run_case(request, watched("working up the cycle"))
     return {"case": str(case), "report": str(case / "report.html"), "text": f"draft written: {case / 'report.html'}"}
-
-
-def _watched(title: str) -> "Step":
-    """Return a step that shows each room on a terminal's progress bar, and nothing in a pipe."""
-    from rich.console import Console
-    from rich.status import Status
-
-    console = Console(stderr=True)
-
-    def step(room: Callable[..., Result], *args: Any) -> Result:
-        if not console.is_terminal:
-            return room(*args)
-        with Status(f"{title}: {room.__name__} …", console=console):
-            result = room(*args)
-        console.print(f"[green]✓[/green] {room.__name__}")
-        return result
-
-    return step
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[str, float], None]]:
-    """Give a function that takes what is being done and the fraction finished; quiet where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        work = progress.add_task(title, total=1.0)
-        yield lambda what, done: progress.update(work, completed=done, description=f"{title}: {what}")
 
 
 def _add_simulate(commands: Any) -> argparse.ArgumentParser:
@@ -170,8 +147,8 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
     simulate.add_argument("--out", required=True, type=Path, metavar="STUDY", help="new folder to write")
     simulate.add_argument("--patient", default="Virtual^Patient", metavar="NAME", help="name in the DICOM headers")
     simulate.add_argument("--protocol", default="lu177-dotatate", metavar="P", help="nuclide and agent (default lu177-dotatate)")
-    simulate.add_argument("--times-h", type=_times, default=(24.0, 96.0, 168.0), metavar="T,T,…", help="scans, hours after administration")
-    simulate.add_argument("--seed", type=_seed, default=1, metavar="N", help="one seed, one patient (default 1)")
+    simulate.add_argument("--times-h", type=times, default=(24.0, 96.0, 168.0), metavar="T,T,…", help="scans, hours after administration")
+    simulate.add_argument("--seed", type=seed, default=1, metavar="N", help="one seed, one patient (default 1)")
     simulate.add_argument(
         "--scanner",
         choices=("exact", "ideal", "clinical"),
@@ -202,7 +179,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
         kinetics=options.kinetics,
         name=options.patient,
     )
-    with _bar("simulating") as tell:
+    with bar("simulating") as tell:
         patient = virtual_patient(
             nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings, progress=tell
         )
@@ -254,52 +231,6 @@ def _align(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _add_fit(commands: Any) -> argparse.ArgumentParser:
-    fit: argparse.ArgumentParser = commands.add_parser(
-        "fit",
-        help="time–activity curves from a table",
-        description="Fit the curves of a TACS.csv (region,time_h,activity_mbq,activity_sd_mbq).",
-    )
-    fit.set_defaults(command=_fit)
-    fit.add_argument("tacs", type=Path, metavar="TACS.csv")
-    fit.add_argument("--nuclide", required=True, metavar="Lu-177", help="as in ICRP 107")
-    fit.add_argument("--method", choices=METHODS, default="auto", metavar="M", help=f"{', '.join(METHODS)} (default auto)")
-    fit.add_argument("--out", required=True, type=Path, metavar="FITS.json")
-    fit.add_argument("--protocol", metavar="P", help="half-lives for single-scan windows")
-    fit.add_argument("--administered-mbq", type=_positive_number, metavar="X", help="for time-integrated activity coefficients")
-    fit.add_argument(
-        "--half-life-h",
-        action="append",
-        default=[],
-        type=_region_half_life,
-        metavar="REGION=T",
-        help="known effective half-life; repeatable",
-    )
-    return fit
-
-
-def _fit(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.engines.curve_fit import CurveFit
-    from mrtai.io.fits import read_curves, write_fits
-    from mrtai.io.protocols import load_protocol
-    from mrtai.io.tables import nuclide
-
-    if options.half_life_h and options.method != "known-half-life":
-        raise DosimetryError(
-            "a known half-life is not used by this method",
-            where="--half-life-h",
-            found=f"--method {options.method}",
-            remedy="add --method known-half-life, or leave --half-life-h out",
-            code="UNUSED_OPTION",
-        )
-    decay = nuclide(options.nuclide)
-    typical = load_protocol(options.protocol).population_half_life_h if options.protocol else {}
-    model = CurveFit(options.method, decay.half_life_h, typical, dict(options.half_life_h))
-    fits = [model(curve) for curve in read_curves(options.tacs)]
-    write_fits(fits, options.out, nuclide=decay, administered_mbq=options.administered_mbq)
-    return {"fits": str(options.out), "text": f"{len(fits)} regions fitted: {options.out}"}
-
-
 def _add_dose(commands: Any) -> argparse.ArgumentParser:
     dose: argparse.ArgumentParser = commands.add_parser(
         "dose",
@@ -321,9 +252,9 @@ def _add_dose(commands: Any) -> argparse.ArgumentParser:
     dose.add_argument("--engine", required=True, choices=DOSE_ENGINES, metavar="E", help=", ".join(DOSE_ENGINES))
     dose.add_argument("--out", required=True, type=Path, metavar="DOSE.nii.gz")
     dose.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    dose.add_argument("--threads", type=_positive, default=1, metavar="N", help="of the CPU (default 1)")
-    dose.add_argument("--histories", type=_positive, metavar="N", help="of monte-carlo (default 2 million, some seconds)")
-    dose.add_argument("--seed", type=_seed, metavar="N", help="of monte-carlo (default 7)")
+    dose.add_argument("--threads", type=positive, default=1, metavar="N", help="of the CPU (default 1)")
+    dose.add_argument("--histories", type=positive, metavar="N", help="of monte-carlo (default 2 million, some seconds)")
+    dose.add_argument("--seed", type=seed, metavar="N", help="of monte-carlo (default 7)")
     return dose
 
 
@@ -346,7 +277,7 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {name: getattr(options, name) for name in ("histories", "seed") if getattr(options, name) is not None}
     if options.material is not None:
         settings["material"] = read_materials(options.material, tia.grid)
-    with _bar("dose") as tell:
+    with bar("dose") as tell:
         if options.engine == "monte-carlo":
             settings["progress"] = tell
         of = nuclide(options.nuclide)
@@ -394,43 +325,3 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     dose = read_image(options.dose, Quantity.ABSORBED_DOSE)
     count = write_stats(dose, read_labels(options.labels), options.out)
     return {"stats": str(options.out), "text": f"{count} regions measured: {options.out}"}
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("a number above 0 is needed")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("a whole number from 0 is needed")
-    return value
-
-
-def _positive_number(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("a number above 0 is needed")
-    return value
-
-
-def _times(text: str) -> tuple[float, ...]:
-    times = tuple(float(part) for part in text.split(","))
-    if not times or not all(a < b < float("inf") for a, b in zip((0.0, *times), times, strict=False)):
-        raise argparse.ArgumentTypeError("increasing positive hours are needed, for example 24,96,168")
-    return times
-
-
-def _region_half_life(text: str) -> tuple[str, float]:
-    region, _, hours = text.partition("=")
-    try:
-        return region, _positive_number(hours)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise argparse.ArgumentTypeError("REGION=HOURS is needed, for example kidney_left=48") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())
