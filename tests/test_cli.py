@@ -182,3 +182,73 @@ def test_the_dose_of_an_alpha_emitter_is_that_of_its_chain(tmp_path):
     dose = np.asarray(nibabel.load(tmp_path / "dose.nii.gz").dataobj)
     # 27.994 MeV of alphas and 0.66 MeV of electrons per decay of 225Ac with all its progeny (ICRP 107), 1 g/mL
     assert dose[10, 10, 10] == pytest.approx(1e9 * (27.994 + 0.66) * 1.602176634e-13 / 1e-3, rel=0.01)
+
+
+def test_a_single_scan_is_fitted_with_its_agents_population_and_the_next_scan_proposed(tmp_path, capsys):
+    table, out = tmp_path / "tacs.csv", tmp_path / "fits.json"
+    table.write_text("region,time_h,activity_mbq,activity_sd_mbq\nkidney_left,72,60,1.8\nlesion_1,72,40,2\n")
+    arguments = ["fit", str(table), "--nuclide", "Lu-177", "--agent", "dotatate", "--out", str(out), "--next-scan", "kidney_left,lesion_1"]
+    assert main(arguments) == 0
+    assert "next scan at" in capsys.readouterr().out
+    document = json.loads(out.read_text())
+    kidney, lesion = document["regions"]
+    assert kidney["kinetics"]["model"] == "population"
+    assert kidney["flags"] == []
+    low, high = kidney["kinetics"]["tia_68_mbq_h"]
+    assert low < kidney["tia_mbq_h"] < high
+    assert lesion["kinetics"]["probability_off_20_percent"] > 0.05
+    assert "LARGE_ERROR_LIKELY" in [flag["code"] for flag in lesion["flags"]]
+    proposed = document["next_scan"]
+    assert 72 < proposed["time_h"] <= 72 + 168
+    assert all(region["relative_sd_then"] < region["relative_sd_now"] for region in proposed["regions"])
+    assert {path.name for path in (tmp_path / "fits_curves").iterdir()} == {"kidney_left.png", "lesion_1.png"}
+
+
+def test_an_earlier_cycles_fits_serve_the_next_cycle(tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    rows = "".join(f"kidney_left,{t},{100 * 2 ** (-t / 70):.4f},{3 * 2 ** (-t / 70):.4f}\n" for t in (24, 96, 168))
+    first.write_text("region,time_h,activity_mbq,activity_sd_mbq\n" + rows)
+    second.write_text("region,time_h,activity_mbq,activity_sd_mbq\nkidney_left,24,78.85,2.4\n")
+    common = ["--nuclide", "Lu-177", "--agent", "DOTATATE"]
+    assert main(["fit", str(first), *common, "--out", str(tmp_path / "c1.json")]) == 0
+    assert main(["fit", str(second), *common, "--prior", str(tmp_path / "c1.json"), "--out", str(tmp_path / "c2.json")]) == 0
+    (kidney,) = json.loads((tmp_path / "c2.json").read_text())["regions"]
+    assert "the patient's own kinetics of cycle 1" in kidney["kinetics"]["reason"]
+    # 70 h lies half way out of the population; 6 % of the say stay with it
+    assert kidney["tia_mbq_h"] == pytest.approx(100 * 70 / np.log(2), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--agent", "nothing"], "no population kinetics for this agent"),
+        (["--next-scan", "spleen"], "--next-scan: no such region in the table; found spleen; choose of kidney_left"),
+        (["--next-scan", "kidney_left"], "next scan: no population kinetics for this region"),
+        (["--method", "population"], "kidney_left: no population kinetics for this region"),
+        (["--prior", "none.json"], "--prior none.json: the earlier cycle is missing"),
+    ],
+)
+def test_what_a_fit_cannot_know_is_said_in_one_line(tmp_path, capsys, options, message):
+    table = tmp_path / "tacs.csv"
+    table.write_text("region,time_h,activity_mbq,activity_sd_mbq\nkidney_left,72,60,1.8\n")
+    assert main(["fit", str(table), "--nuclide", "Lu-177", "--out", str(tmp_path / "fits.json"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "fits.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("kidney_left,24,60,2\nkidney_left,24,50,2\n", "times must increase"),
+        ("kidney_left,24,0,\nkidney_left,96,0,\n", "no positive activity"),
+        ("kidney_left,86400,60,2\nkidney_left,345600,20,1\n", "the times cannot be hours"),
+        ("kidney_left,24,60,0\n", "an uncertainty is not positive"),
+    ],
+)
+def test_impossible_curves_are_refused_and_leave_nothing(tmp_path, capsys, rows, message):
+    table = tmp_path / "tacs.csv"
+    table.write_text("region,time_h,activity_mbq,activity_sd_mbq\n" + rows)
+    assert main(["fit", str(table), "--nuclide", "Lu-177", "--agent", "DOTATATE", "--out", str(tmp_path / "fits.json")]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["tacs.csv"]

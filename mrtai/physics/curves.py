@@ -89,10 +89,9 @@ def _mono_starts(t: Array, a: Array, physical: float) -> Array:
 
 
 def _bi_starts(t: Array, a: Array, physical: float) -> Array:
+    found = [(np.log(x[0]), k[0], np.log(x[1]), k[1]) for x, k in _on_grid(t, a, physical, 2)[:4]]
     late, k = _slope(t[-2:], a[-2:], physical)
-    by_slope = [(late, k, late + shift, k + fast) for shift in (0.0, 1.0) for fast in (0.05, 0.3, 2.0)]
-    on_grid = [(np.log(x[0]), k[0], np.log(x[1]), k[1]) for x, k in _on_grid(t, a, physical, 2)]
-    return np.array(by_slope + on_grid)
+    return np.array(found or [(late, k, late + shift, k + fast) for shift in (0.0, 1.0) for fast in (0.05, 0.3, 2.0)])
 
 
 def _tri_starts(t: Array, a: Array, physical: float) -> Array:

@@ -14,8 +14,8 @@ from mrtai.values.grid import Array
 HANSCHEID_WINDOW: Final = (0.75, 2.5)
 """Dose mapping of a mono-exponential errs by -12 % to +6 % here."""
 
-HALF_LIFE_WINDOW: Final = (0.75, 2.2)
-"""Madsen, known half-life, ratio and population: a half-life 25 % off moves the integral by 12 % at most here."""
+HALF_LIFE_WINDOW: Final = (0.75, 2.0)
+"""Madsen, known half-life, ratio and population: a half-life 25 % off moves the integral by 14 % at most here."""
 
 OWN_HALF_LIFE_WINDOW: Final = (0.25, 2.5)
 """With the patient's own half-life, some 10 % off from cycle to cycle, the integral moves by less than 10 % here."""
