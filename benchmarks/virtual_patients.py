@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read
-from mrtai.engines import tac_model
+from mrtai.engines import known_beside, tac_model
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.io.simulated_study import write_study
@@ -98,7 +98,7 @@ def against_noise_free(seed: int) -> list[Row]:
     ``tia`` compares the integrals of the two curves by the same model, ``dose`` holds the largest error of one scan's activity.
     """
     patient, report = walked("clinical", "population", "lu177-dotatate", seed)
-    model = tac_model(report.protocol.kinetics, nuclide(report.protocol.nuclide), report.protocol)
+    model = tac_model(report.protocol.kinetics, known_beside(nuclide(report.protocol.nuclide), report.protocol))
     values = {name: value for value, name in patient.labels_spect.names.items()}
     curves = {row.name: (row.curve, row.fit) for row in report.regions}
     voxel_ml, rows = patient.labels_spect.grid.voxel_ml, []

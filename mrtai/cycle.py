@@ -10,9 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
-from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, tac_model
+import numpy as np
+
+from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
+from mrtai.engines.voxel_fit import voxel_tia
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient
 from mrtai.io.hashes import input_file
@@ -27,6 +30,8 @@ from mrtai.io.tables import nuclide
 from mrtai.physics.align_scans import on_one_grid
 from mrtai.physics.chain import chain, progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
+from mrtai.physics.marrow import marrow_doses, with_progeny
+from mrtai.physics.next_scan import proposed
 from mrtai.physics.plausibility import case_flags
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
@@ -35,6 +40,7 @@ from mrtai.physics.tia_map import tia_map
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.chain import Chain
 from mrtai.values.dose import Dose
+from mrtai.values.half_life import Known
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
@@ -56,7 +62,10 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What fills the sockets of this run for one nuclide, with the names the report gives them (room → engine)."""
+    """What fills the sockets of this run for one nuclide, with the names the report gives them (room → engine).
+
+    ``known`` is what the kinetics know beside the scans; without it no next scan is proposed.
+    """
 
     nuclide: Nuclide
     aligner: Aligner
@@ -66,6 +75,9 @@ class Engines:
     check: DoseEngine | None
     chain: Chain
     names: Mapping[str, str]
+    device: str = "cpu"
+    threads: int = 1
+    known: Known | None = None
 
 
 def plainly(room: Callable[..., Result], *args: Any) -> Result:
@@ -81,9 +93,9 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     """
     aligned = step(align, cycle, engines.aligner)
     contours = step(segment, aligned, engines.segmenter)
-    fits, tia = step(integrate, aligned, contours, protocol, engines.kinetics)
+    fits, tia, tia_sd = step(integrate, aligned, contours, protocol, engines)
     dose = step(absorb, tia, aligned, engines.dose)
-    report = step(measure, aligned, contours, fits, tia, dose, protocol, engines)
+    report = replace(step(measure, aligned, contours, fits, tia, dose, protocol, engines), tia_sd=tia_sd)
     return step(check, report, fits, engines)
 
 
@@ -97,12 +109,16 @@ def segment(aligned: Aligned, segmenter: Segmenter) -> Labels:
     return segmenter(aligned)
 
 
-def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, model: TacModel) -> tuple[RegionFits, Image]:
-    """Return every region's fitted curve and the TIA map they add up to."""
+def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, engines: Engines) -> tuple[RegionFits, Image, Image | None]:
+    """Return every region's fitted curve, the TIA map they add up to, and its uncertainty where voxels have curves of their own."""
     labels = largest_share(contours, aligned.density.grid)
-    fits = region_fits(aligned, labels, protocol, model)
+    fits = region_fits(aligned, labels, protocol, engines.kinetics)
+    if protocol.tia_map == "voxel-fit":
+        t_h = np.array([point.t_h for point in aligned.cycle.time_points])
+        found = voxel_tia(aligned.spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
+        return fits.with_even(found.spread_evenly).with_factors(found.factor), found.tia, found.sd
     tia, even = tia_map(aligned.spects, labels, fits.tia_bq_s, fits.time_shares)
-    return fits.with_even(even), tia
+    return fits.with_even(even), tia, None
 
 
 def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:
@@ -113,18 +129,24 @@ def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:
 def measure(
     aligned: Aligned, contours: Labels, fits: RegionFits, tia: Image, dose: Dose, protocol: DosimetryProtocol, engines: Engines
 ) -> Report:
-    """Return the draft: dose, volume, kinetics and flags of every region and union."""
+    """Return the draft: dose, volume, kinetics and flags of every region and union, and when to scan again while scans are missing."""
+    regions = tuple(named(row) for row in region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics))
+    provisional = len(aligned.cycle.time_points) < protocol.expected_scans
+    agent, limit_gy = aligned.cycle.administration.agent, protocol.dose_limits_gy.get("red_marrow")
+    decays = with_progeny(engines.chain, protocol.progeny)
     return Report(
         protocol=protocol,
         aligned=aligned,
         contours=contours,
         labels=fits.labels,
-        regions=tuple(named(row) for row in region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics)),
+        regions=regions,
         tia=tia,
         dose=dose,
-        provisional=len(aligned.cycle.time_points) < protocol.expected_scans,
+        provisional=provisional,
         engines=engines.names,
         flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *progeny_flags(engines.chain, protocol.progeny)),
+        marrow=marrow_doses(regions, aligned.cycle.blood, agent, decays, engines.kinetics, limit_gy),
+        next_scan=proposed(fits, protocol, engines.known) if provisional and engines.known else None,
     )
 
 
@@ -232,24 +254,22 @@ def engines_for(protocol: DosimetryProtocol, request: CaseRequest, earlier: tupl
 
     decay = nuclide(protocol.nuclide)
     population = known_agent(protocol.agent)
-    kinetics = tac_model(
-        protocol.kinetics,
-        decay,
-        protocol,
-        priors={} if population is None else population.kinetics,
-        earlier=by_region(earlier, lesions=False),
-    )
+    priors = {} if population is None else population.kinetics
+    known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=False))
     labels = None if request.labels is None else read_labels(request.labels)
     names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=RigidAligner(seed=request.seed),
         segmenter=GivenLabels(labels),
-        kinetics=kinetics,
+        kinetics=tac_model(protocol.kinetics, known),
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
         chain=chain(protocol.nuclide, NUCLEAR_DATA),
         names=names | {"check": protocol.check_engine},
+        device=request.device,
+        threads=request.threads,
+        known=known,
     )
 
 

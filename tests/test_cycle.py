@@ -127,10 +127,15 @@ def test_one_scan_gives_a_provisional_draft_that_says_so(tmp_path):
     results = worked_up(study, tmp_path / "case")
     assert results["provisional"] is True
     kidney = next(region for region in results["regions"] if region["name"] == "kidney_left")
-    assert kidney["kinetics"]["model"] == "hanscheid"
-    assert kidney["kinetics"]["effective_half_life_h"] is None
-    assert kidney["radiobiology"]["bed_gy"] is None
-    assert "NO_KINETICS_FOR_BED" in [flag["code"] for flag in kidney["flags"]]
+    assert kidney["kinetics"]["model"] == "population"
+    assert kidney["kinetics"]["parameters"]["prior_half_life_h"] == pytest.approx(50.0, rel=1e-3)
+    low, high = kidney["kinetics"]["tia_95_mbq_h"]
+    assert low < truth_of(study)["kidney_left"]["tia_mbq_h"] < high
+    # nothing is known of the stomach's half-life: dose mapping, and no shape for a BED
+    stomach = next(region for region in results["regions"] if region["name"] == "stomach")
+    assert stomach["kinetics"]["model"] == "hanscheid"
+    assert stomach["kinetics"]["effective_half_life_h"] is None
+    assert "SINGLE_SCAN_WINDOW_UNKNOWN" in [flag["code"] for flag in stomach["flags"]]
 
 
 def test_clinical_scans_measure_what_the_camera_shows_without_noise_and_movement(tmp_path):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mrtai.cycle import Engines, dose_cycle
-from mrtai.engines import dose_engine
-from mrtai.engines import tac_model
+from mrtai.engines import dose_engine, known_beside, tac_model
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.local import Local
 from mrtai.io.nuclear_data import NUCLEAR_DATA
@@ -58,7 +57,7 @@ def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
 
 def draft(of, labels=None, method="auto", dose=None, check=None):
     decay = nuclide("Lu-177")
-    model = tac_model(method, decay, PROTOCOL)
+    model = tac_model(method, known_beside(decay, PROTOCOL))
     names = {
         "aligner": "none",
         "segmenter": "given-labels",

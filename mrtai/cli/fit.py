@@ -12,7 +12,7 @@ from mrtai.values.refusal import DosimetryError
 
 if TYPE_CHECKING:
     from mrtai.values.curve import Curve
-    from mrtai.values.half_life import EarlierCycle, HalfLifePrior
+    from mrtai.values.half_life import HalfLifePrior, Known
     from mrtai.values.next_scan import NextScan
 
 EPILOGUE = """methods:
@@ -71,7 +71,7 @@ def add_fit(commands: Any) -> argparse.ArgumentParser:
 
 
 def _fit(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.engines import tac_model
+    from mrtai.engines import known_beside, tac_model
     from mrtai.io.earlier_cycles import by_region, read_earlier
     from mrtai.io.fits import read_curves, write_fits
     from mrtai.io.protocols import load_protocol
@@ -92,9 +92,10 @@ def _fit(options: argparse.Namespace) -> dict[str, Any]:
     # whoever names regions in a table says which lesion is which
     earlier = by_region(read_earlier(options.priors, decay), lesions=True)
     fixed = dict(options.half_life_h)
-    model = tac_model(options.method, decay, protocol, priors=priors, earlier=earlier, known_half_life_h=fixed)
+    known = known_beside(decay, protocol, priors=priors, earlier=earlier, known_half_life_h=fixed)
+    model = tac_model(options.method, known)
     fits = [model(curve) for curve in curves]
-    found = _next_scan(options.next_scan, curves, decay.half_life_h, priors, earlier)
+    found = _next_scan(options.next_scan, curves, known)
     write_fits(fits, options.out, nuclide=decay, administered_mbq=options.administered_mbq, next_scan=found)
     folder = _draw(fits, options.out)
     text = f"{len(fits)} regions fitted: {options.out}, pictures in {folder}"
@@ -112,15 +113,8 @@ def _priors(agent: str | None, *, required: bool) -> "Mapping[str, HalfLifePrior
     return {} if population is None else population.kinetics
 
 
-def _next_scan(
-    asked: str | None,
-    curves: "list[Curve]",
-    half_life_h: float,
-    priors: "Mapping[str, HalfLifePrior]",
-    earlier: "Mapping[str, tuple[EarlierCycle, ...]]",
-) -> "NextScan | None":
+def _next_scan(asked: str | None, curves: "list[Curve]", known: "Known") -> "NextScan | None":
     from mrtai.physics.next_scan import next_scan
-    from mrtai.values.half_life import Known
 
     if asked is None:
         return None
@@ -135,7 +129,7 @@ def _next_scan(
             remedy=f"choose of {', '.join(of)}",
             code="NO_REGION",
         )
-    return next_scan({name: of[name] for name in names}, Known(half_life_h, priors, earlier))
+    return next_scan({name: of[name] for name in names}, known)
 
 
 def _draw(fits: list[Any], out: Path) -> Path:

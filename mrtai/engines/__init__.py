@@ -13,7 +13,7 @@ from mrtai.values.nuclear_data import NuclearData
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
 
-__all__ = ["CHECK_ENGINES", "DOSE_ENGINES", "METHODS", "dose_engine", "tac_model"]
+__all__ = ["CHECK_ENGINES", "DOSE_ENGINES", "METHODS", "dose_engine", "known_beside", "tac_model"]
 
 DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo")
 CHECK_ENGINES: Final = (*DOSE_ENGINES, "none")
@@ -69,22 +69,26 @@ def _of_one(name: str, nuclide: Nuclide, data: NuclearData, device: str, threads
             raise ValueError(f"dose engine must be one of {', '.join(DOSE_ENGINES)}, got {name!r}")
 
 
-def tac_model(
-    method: str,
+def tac_model(method: str, known: Known) -> TacModel:
+    """Return the time–activity model of that name with what is known beside the scans. ``ValueError`` for an unknown name."""
+    if method not in METHODS:
+        raise ValueError(f"kinetics must be one of {', '.join(METHODS)}, got {method!r}")
+    return CurveFit(method, known)
+
+
+def known_beside(
     nuclide: Nuclide,
     protocol: Protocol | None = None,
     *,
     priors: Mapping[str, HalfLifePrior] = NOTHING,
     earlier: Mapping[str, tuple[EarlierCycle, ...]] = NOTHING,
     known_half_life_h: Mapping[str, float] = NOTHING,
-) -> TacModel:
-    """Return the time–activity model of that name. ``ValueError`` for an unknown name.
+) -> Known:
+    """Return what kinetics know beside the scans.
 
     ``priors`` are the agent's population kinetics by family of regions, ``earlier`` the patient's own cycles by region; half-lives
     of the protocol and those given as known complete them.
     """
-    if method not in METHODS:
-        raise ValueError(f"kinetics must be one of {', '.join(METHODS)}, got {method!r}")
     typical = protocol.population_half_life_h if protocol else NOTHING
     fixed = {**(protocol.known_half_life_h if protocol else NOTHING), **known_half_life_h}
-    return CurveFit(method, Known(nuclide.half_life_h, priors, earlier, typical, fixed))
+    return Known(nuclide.half_life_h, priors, earlier, typical, fixed)

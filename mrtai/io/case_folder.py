@@ -160,6 +160,8 @@ def _write_images(report: Report, folder: Path) -> None:
     for point, spect in zip(points, report.aligned.spects, strict=True):
         write_image(folder / f"spect_{point.index}.nii.gz", spect)
     write_image(folder / "tia.nii.gz", report.tia)
+    if report.tia_sd is not None:
+        write_image(folder / "tia.sd.nii.gz", report.tia_sd)
     write_image(folder / "dose.nii.gz", report.dose.total)
     if report.dose.sd is not None:
         write_image(folder / "dose.sd.nii.gz", report.dose.sd)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrtai.io.atomic import write_bytes
-from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, require_valid, rounded, scaled, time_activity
+from mrtai.io.results import absorbed_dose, dumped, flag_list, kinetics, proposal, require_valid, rounded, scaled, time_activity
 from mrtai.physics.dvh import statistics
 from mrtai.physics.plausibility import ceiling_flags, tiac_h
 from mrtai.physics.resample import largest_share
@@ -74,7 +74,7 @@ def write_fits(
         }
         for fit in fits
     ]
-    document = {"schema": "mrtai.fits/1", "nuclide": nuclide.name, "regions": regions, "next_scan": _next_scan(next_scan)}
+    document = {"schema": "mrtai.fits/1", "nuclide": nuclide.name, "regions": regions, "next_scan": proposal(next_scan)}
     write_bytes(path, dumped(require_valid(document, "fits.schema.json")).encode())
 
 
@@ -86,19 +86,6 @@ def write_pictures(fits: Sequence[Fit], folder: Path, progress: Callable[[str, f
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", fit.curve.region)
         write_bytes(folder / f"{name}.png", png(fit_figure(fit)))
         progress(fit.curve.region, number / len(fits))
-
-
-def _next_scan(found: NextScan | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "time_h": rounded(found.time_h),
-        "regions": [
-            {"name": name, "relative_sd_now": rounded(now), "relative_sd_then": rounded(found.relative_sd_then[name])}
-            for name, now in found.relative_sd_now.items()
-        ],
-        "candidates": {"time_h": [rounded(t) for t, _ in found.candidates], "relative_sd": [rounded(sd) for _, sd in found.candidates]},
-    }
 
 
 def write_stats(dose: Image, labels: Labels, path: Path) -> int:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.protocol import CHECK_HISTORIES, Protocol, Radiobiology
+from mrtai.values.protocol import CHECK_HISTORIES, TIA_MAPS, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -46,6 +46,7 @@ _SCHEMA: Mapping[str, Any] = {
         },
         "population_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "known_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
+        "tia_map": {"enum": list(TIA_MAPS)},
         "progeny": {
             "type": "object",
             "additionalProperties": False,
@@ -112,6 +113,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         check_histories=table.get("check_histories", CHECK_HISTORIES),
         progeny=Progeny(**table.get("progeny", {})),
         rbe=table.get("rbe", {}),
+        tia_map=table.get("tia_map", "shares"),
     )
 
 

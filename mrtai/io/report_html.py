@@ -10,17 +10,29 @@ from mrtai.io.report_figures import Pictures
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
     FIT_COLUMNS,
+    MARROW_COLUMNS,
     REGION_COLUMNS,
     SCAN_COLUMNS,
     check_rows,
     fit_rows,
     header_rows,
+    marrow_rows,
     region_groups,
     region_row,
     scan_rows,
 )
 from mrtai.io.report_viewer import data_uri, viewer_data
-from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, check_words, methods, notes
+from mrtai.io.report_words import (
+    INTENDED_USE,
+    MARROW_WORDS,
+    SEVERITY_WORDS,
+    UNCERTAINTY,
+    VERDICT_WORDS,
+    check_words,
+    methods,
+    next_scan_words,
+    notes,
+)
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report
@@ -45,6 +57,10 @@ def html_report(report: Report, document: Json, pictures: Pictures, *, manifest:
         region_columns=REGION_COLUMNS,
         region_groups=[(title, [region_row(region) for region in regions]) for title, regions in region_groups(document)],
         uncertainty=UNCERTAINTY,
+        marrow_columns=MARROW_COLUMNS,
+        marrow_rows=marrow_rows(document),
+        marrow_words=MARROW_WORDS,
+        next_scan_words=next_scan_words(document),
         check_columns=CHECK_COLUMNS,
         check_rows=check_rows(document),
         check_words=check_words(document),

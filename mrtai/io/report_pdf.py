@@ -22,16 +22,28 @@ from mrtai.io.report_figures import Picture, Pictures
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
     FIT_COLUMNS,
+    MARROW_COLUMNS,
     REGION_COLUMNS,
     SCAN_COLUMNS,
     check_rows,
     fit_rows,
     header_rows,
+    marrow_rows,
     region_groups,
     region_row,
     scan_rows,
 )
-from mrtai.io.report_words import INTENDED_USE, SEVERITY_WORDS, UNCERTAINTY, VERDICT_WORDS, check_words, methods, notes
+from mrtai.io.report_words import (
+    INTENDED_USE,
+    MARROW_WORDS,
+    SEVERITY_WORDS,
+    UNCERTAINTY,
+    VERDICT_WORDS,
+    check_words,
+    methods,
+    next_scan_words,
+    notes,
+)
 from mrtai.io.results import Json
 from mrtai.io.tables import nuclide
 from mrtai.values.report import Report
@@ -53,7 +65,8 @@ TONES: Final = {
 REGION_WIDTHS: Final = (30, 12, 12, 11, 15, 12, 22, 11, 11, 11, 11, 11, 13)
 SCAN_WIDTHS: Final = (10, 14, 15, 18, 22, 22, 20, 22, 15, 22)
 CHECK_WIDTHS: Final = (50, 30, 40, 35, 25)
-FIT_WIDTHS: Final = (34, 34, 20, 20, 72)
+MARROW_WIDTHS: Final = (22, 82, 20, 26, 14, 16)
+FIT_WIDTHS: Final = (28, 28, 14, 14, 26, 14, 56)
 
 
 def pdf_report(report: Report, document: Json, pictures: Pictures, *, manifest: Mapping[str, Any]) -> bytes:
@@ -107,13 +120,13 @@ def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping
     half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
     maps = [figure for figure in pictures.figures if figure.name.startswith(("planes", "projections"))]
     plots = [figure for figure in pictures.figures if figure not in maps]
-    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_check(document)]
+    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_marrow(document), *_check(document)]
     for figure in (*plots, *maps):
         story.append(_figure(figure))
     story += [_heading("Scans"), _table(SCAN_COLUMNS, scan_rows(document, half_life_h), SCAN_WIDTHS), *_overrides(report)]
     rows = fit_rows(document)
     if rows:
-        story += [_heading("Curve fits"), _table(FIT_COLUMNS, rows, FIT_WIDTHS, left=(0, 1, 4))]
+        story += [_heading("Curve fits"), _table(FIT_COLUMNS, rows, FIT_WIDTHS, left=(0, 1, 6))]
     story.append(_heading("Methods"))
     story += [_paragraph(text, "body", lead=title) for title, text in methods(report, document)]
     return story + _provenance(manifest)
@@ -132,6 +145,7 @@ def _title(report: Report, document: Json) -> list[Flowable]:
         _box(words, VERDICT_WORDS[document["verdict"]], document["verdict"]),
         Spacer(1, 3 * mm),
         facts,
+        *([_paragraph(words, "body")] if (words := next_scan_words(document)) else []),
     ]
 
 
@@ -163,6 +177,13 @@ def _regions(document: Json) -> list[Flowable]:
     table.setStyle(TableStyle(style))
     caption = f"{UNCERTAINTY} A dash: not computed, a flag says why. TIAC: Ã per administered activity. BED and EQD2: of the mean dose."
     return [_heading("Regions"), table, _paragraph(caption, "small")]
+
+
+def _marrow(document: Json) -> list[Flowable]:
+    rows = marrow_rows(document)
+    if not rows:
+        return []
+    return [_heading("Red marrow"), _table(MARROW_COLUMNS, rows, MARROW_WIDTHS, left=(0, 1)), _paragraph(MARROW_WORDS, "small")]
 
 
 def _check(document: Json) -> list[Flowable]:

@@ -35,6 +35,8 @@ FIT_COLUMNS: Final = (
     ("method → model", ""),
     ("Ã before first scan", "%"),
     ("Ã after last scan", "%"),
+    ("Ã, 68 % interval", "MBq h"),
+    ("more than 20 % off", "%"),
     ("reason and rules", ""),
 )
 CHECK_COLUMNS: Final = (
@@ -45,6 +47,14 @@ CHECK_COLUMNS: Final = (
     ("", ""),
 )
 CHECK_MARK: Final = "above 5 %"
+MARROW_COLUMNS: Final = (
+    ("method", ""),
+    ("from", ""),
+    ("Ã", "MBq h"),
+    ("mean dose", "Gy"),
+    ("RMBLR", ""),
+    ("haematocrit", ""),
+)
 SCAN_COLUMNS: Final = (
     ("scan", ""),
     ("time", "h"),
@@ -118,15 +128,18 @@ def _rbe_weighted(dose: Json) -> str:
 
 
 def fit_rows(document: Json) -> list[list[str]]:
-    """Return per fitted region: name, method and model, head and tail share of Ã in per cent, and the reason for the model."""
+    """Return per fitted region: name, method and model, head and tail share of Ã, its interval, the chance of a large error, and why."""
     rows = []
     for region in document["regions"]:
         kinetics = region["kinetics"]
         if kinetics["model"] is not None:
             head, tail = (_percent(kinetics[key]) for key in ("fraction_before_first_scan", "fraction_after_last_scan"))
-            rules = [f"{key}: {value}" for key, value in kinetics["parameters"].items() if isinstance(value, str)]
+            interval = " to ".join(significant(end) for end in kinetics["tia_68_mbq_h"] or ()) or _MISSING
+            off = _percent(kinetics["probability_off_20_percent"])
+            prior = kinetics["parameters"].get("prior_source")
+            rules = [f"head: {kinetics['head']}", f"tail: {kinetics['tail']}", *([f"prior: {prior}"] if prior else [])]
             why = "; ".join([kinetics["reason"] or _MISSING, *rules])
-            rows.append([plain(region["name"]), f"{kinetics['method']} → {kinetics['model']}", head, tail, why])
+            rows.append([plain(region["name"]), f"{kinetics['method']} → {kinetics['model']}", head, tail, interval, off, why])
     return rows
 
 
@@ -143,6 +156,21 @@ def check_rows(document: Json) -> list[list[str]]:
         cells = [plain(check["region"]), significant(doses[check["region"]]), second, shown, mark]
         rows.append(cells)
     return rows
+
+
+def marrow_rows(document: Json) -> list[list[str]]:
+    """Return the cells of every estimate of the red marrow's dose in the order of ``MARROW_COLUMNS``."""
+    return [
+        [
+            f"{marrow['method']}-based",
+            plain(marrow["from"]),
+            significant(marrow["tia_mbq_h"], 4),
+            with_sd(marrow["absorbed_dose_gy"], marrow["absorbed_dose_sd_gy"]),
+            significant(marrow["rmblr"]),
+            significant(marrow["haematocrit"]),
+        ]
+        for marrow in document["red_marrow"]
+    ]
 
 
 def header_rows(report: Report, document: Json) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mrtai.io.report_tables import Json, plain
@@ -29,6 +30,13 @@ _ENGINE_WORDS: Final = {
 _CHECK_WORDS: Final = (
     "Mean doses by {check} on the same maps, an engine that shares no step with {dose} but the decay data. ± is the check's "
     "statistical standard deviation alone. Above 5 % a person has to look; a difference within two standard deviations proves nothing."
+)
+MARROW_WORDS: Final = (
+    "Image-based: mean of the dose map in the region named, bone included where it is not the marrow itself; Ã is that region's. "
+    "Blood-based: Ã of blood per mL times RMBLR (red marrow to blood ratio of concentrations) times the marrow's mass, its electrons and "
+    "alphas absorbed in the marrow wholly, which is an upper limit; ± holds the curve fit and 15 % for RMBLR, not the blood counter. "
+    "Photons are those of the dose map, where a region shows them. The two methods differ by a factor of about four in published "
+    "patients: compare a dose with limits of its own method alone."
 )
 _CONTOUR_WORDS: Final = (
     "Brought to the SPECT grid by largest share; a region's activity is the sum over its voxels there, its volume comes from the "
@@ -64,6 +72,7 @@ def notes(document: Json) -> dict[str, list[Note]]:
     found = [("whole case", flag) for flag in document["flags"]]
     found += [(f"scan {scan['index']}", flag) for scan in document["scans"] for flag in scan["flags"]]
     found += [(plain(region["name"]), flag) for region in document["regions"] for flag in region["flags"]]
+    found += [(f"red marrow by {marrow['method']}", flag) for marrow in document["red_marrow"] for flag in marrow["flags"]]
     places: dict[tuple[str, str, str, str], list[str]] = {}
     for where, flag in found:
         key = (flag["severity"], flag["text"], flag["remedy"], flag["code"])
@@ -137,4 +146,18 @@ def _radiobiology(report: Report) -> str:
     return (
         f"BED = D + G·D²/(α/β) of the mean dose, with the Lea–Catcheside factor G of the region's own kinetics; EQD2 = BED/(1 + 2/(α/β)). "
         f"{'; '.join(words)}."
+    )
+
+
+def next_scan_words(document: Json) -> str:
+    """Return when one more scan would tell most, and how much; empty where none is proposed."""
+    found = document["next_scan"]
+    if found is None:
+        return ""
+    at = datetime.fromisoformat(document["administrations"][0]["time"]) + timedelta(hours=found["time_h"])
+    of = found["regions"]
+    gains = [f"{plain(row['name'])} from {row['relative_sd_now']:.0%} to {row['relative_sd_then']:.0%}" for row in of]
+    return (
+        f"Next scan: {found['time_h']:g} h after the administration ({at:%Y-%m-%d %H:%M}) would lower the uncertainty of the integrals "
+        f"most, of {', of '.join(gains)}."
     )

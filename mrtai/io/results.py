@@ -20,6 +20,8 @@ from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOU
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Flag, Severity
+from mrtai.values.marrow import MarrowDose
+from mrtai.values.next_scan import NextScan
 from mrtai.values.report import BiologicalDose, BudgetTerm, DoseStatistics, RegionDose, Report
 from mrtai.values.study import TimePoint
 
@@ -42,6 +44,7 @@ def results(report: Report) -> Json:
     case_flags = tuple(dict.fromkeys((*cycle.flags, *report.aligned.flags, *report.flags)))
     scans = [_scan(report, position) for position in range(len(cycle.time_points))]
     every_flag = [*case_flags, *_scan_flags(report), *(flag for region in report.regions for flag in region.flags)]
+    every_flag += [flag for dose in report.marrow for flag in dose.flags]
     return {
         "schema": SCHEMA,
         "state": "draft",
@@ -69,6 +72,8 @@ def results(report: Report) -> Json:
             }
             for check in report.check
         ],
+        "red_marrow": [_marrow(dose) for dose in report.marrow],
+        "next_scan": proposal(report.next_scan),
         "flags": flag_list(case_flags),
     }
 
@@ -202,6 +207,31 @@ def kinetics(fit: Fit | None) -> Json:
         "fraction_before_first_scan": rounded(fit.fraction_before_first_scan) if fit else None,
         "fraction_after_last_scan": rounded(fit.fraction_after_last_scan) if fit else None,
         "reason": fit.reason if fit else None,
+        "terms": [[scaled(float(a), BQ_PER_MBQ), rounded(float(rate))] for a, rate in fit.terms] if fit else [],
+        "head": fit.head if fit else None,
+        "tail": fit.tail if fit else None,
+        "effective_half_life_sd_h": rounded(fit.effective_half_life_sd_h) if fit else None,
+        "tia_68_mbq_h": _interval(fit.tia_68_bq_s if fit else None),
+        "tia_95_mbq_h": _interval(fit.tia_95_bq_s if fit else None),
+        "probability_off_20_percent": rounded(fit.probability_off) if fit else None,
+    }
+
+
+def _interval(ends_bq_s: tuple[float, float] | None) -> list[float | None] | None:
+    return None if ends_bq_s is None else _column(ends_bq_s, BQ_S_PER_MBQ_H)
+
+
+def proposal(found: NextScan | None) -> Json | None:
+    """Return the next scan proposed, None where none is."""
+    if found is None:
+        return None
+    return {
+        "time_h": rounded(found.time_h),
+        "regions": [
+            {"name": name, "relative_sd_now": rounded(now), "relative_sd_then": rounded(found.relative_sd_then[name])}
+            for name, now in found.relative_sd_now.items()
+        ],
+        "candidates": {"time_h": [rounded(t) for t, _ in found.candidates], "relative_sd": [rounded(sd) for _, sd in found.candidates]},
     }
 
 
@@ -249,6 +279,21 @@ def _radiobiology(biological: BiologicalDose | None) -> Json:
         "bed_gy": rounded(biological.bed_gy) if biological else None,
         "eqd2_gy": rounded(biological.eqd2_gy) if biological else None,
         "from": "mean dose" if biological else None,
+    }
+
+
+def _marrow(dose: MarrowDose) -> Json:
+    return {
+        "method": dose.method,
+        "from": dose.text,
+        "region": dose.region,
+        "volume_ml": rounded(dose.volume_ml),
+        "tia_mbq_h": scaled(dose.tia_bq_s, BQ_S_PER_MBQ_H),
+        "absorbed_dose_gy": rounded(dose.absorbed_dose_gy),
+        "absorbed_dose_sd_gy": rounded(dose.absorbed_dose_sd_gy),
+        "rmblr": rounded(dose.rmblr),
+        "haematocrit": rounded(dose.haematocrit),
+        "flags": flag_list(dose.flags),
     }
 
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrtai.io.asked_cycle import require_cycle
+from mrtai.io.blood import read_blood
 from mrtai.io.calibrations import read_calibration
 from mrtai.io.dicom_study import Choice, read_dicom_study
 from mrtai.io.dicom_tree import files_below, read_tree
+from mrtai.io.hashes import input_file
 from mrtai.io.nifti_study import is_nifti_study, read_nifti_study
-from mrtai.io.study_toml import StatedStudy, read_study_toml
+from mrtai.io.study_toml import StatedBlood, StatedStudy, read_study_toml
+from mrtai.physics.marrow import rmblr
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Cycle, InputFile
@@ -58,7 +61,25 @@ def read_study(
         found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key))
     extra = [InputFile(toml.name, stated.sha256)] if toml else []
     extra += [InputFile(path.name, table.sha256) for path, table in zip(calibrations, tables, strict=True)]
-    return replace(found, inputs=(*found.inputs, *extra))
+    found = replace(found, inputs=(*found.inputs, *extra))
+    return found if toml is None or stated.blood is None else _with_blood(found, stated.blood, toml.parent)
+
+
+def _with_blood(cycle: Cycle, stated: StatedBlood, folder: Path) -> Cycle:
+    """Return the cycle with its blood samples; refuses an agent that needs a haematocrit here, before any work is done."""
+    path = (folder / stated.samples).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise DosimetryError(
+            "a path leads outside the study folder",
+            where="study.toml [blood]",
+            found=f"'{path.name}'",
+            remedy="copy the file into the folder",
+            code="LINK_OUTSIDE",
+        )
+    blood = read_blood(path, haematocrit=stated.haematocrit, marrow_mass_kg=stated.marrow_mass_kg)
+    rmblr(cycle.administration.agent, blood.haematocrit)
+    # a file's own name may be a patient's
+    return replace(cycle, blood=blood, inputs=(*cycle.inputs, InputFile("blood samples", input_file(path).sha256)))
 
 
 def _nothing(folder: Path) -> DosimetryError:

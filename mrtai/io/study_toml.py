@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.toml_file import instant, number, read_toml, require_keys, text
-from mrtai.units import BQ_PER_MBQ
+from mrtai.units import BQ_PER_MBQ, KG_PER_GRAM
+from mrtai.values.marrow import REFERENCE_MARROW_KG
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "STUDY_TOML"
@@ -26,6 +27,15 @@ class StatedScan:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedBlood:
+    """The ``[blood]`` table: path of the samples from the folder of ``study.toml``, and what their dose needs."""
+
+    samples: str
+    haematocrit: float | None
+    marrow_mass_kg: float
+
+
+@dataclass(frozen=True, slots=True)
 class StatedStudy:
     """A checked ``study.toml``; None where it is silent. ``sha256`` is the file's digest, empty when there is no file."""
 
@@ -35,13 +45,14 @@ class StatedStudy:
     agent: str | None = None
     scans: tuple[StatedScan, ...] = ()
     sha256: str = ""
+    blood: StatedBlood | None = None
 
 
 def read_study_toml(path: Path) -> StatedStudy:
     """Return what ``study.toml`` states; refuses unknown keys, wrong types and impossible values by name."""
     table, content = read_toml(path, CODE)
     where = path.name
-    require_keys(table, {"administered_mbq", "administered_at", "nuclide", "agent", "scan"}, where=where, code=CODE)
+    require_keys(table, {"administered_mbq", "administered_at", "nuclide", "agent", "scan", "blood"}, where=where, code=CODE)
     administered_mbq = number(table, "administered_mbq", where=where, code=CODE)
     if administered_mbq is not None and not 0 < administered_mbq < float("inf"):
         raise DosimetryError("'administered_mbq' must be positive", where=where, found=str(administered_mbq), remedy="give MBq", code=CODE)
@@ -55,6 +66,7 @@ def read_study_toml(path: Path) -> StatedStudy:
         agent=text(table, "agent", where=where, code=CODE),
         scans=tuple(_scan(scan, f"{where} [[scan]] {n}") for n, scan in enumerate(scans, start=1)),
         sha256=hashlib.sha256(content).hexdigest(),
+        blood=_blood(table.get("blood"), f"{where} [blood]"),
     )
 
 
@@ -87,3 +99,22 @@ def _scan(table: dict[str, Any], where: str) -> StatedScan:
             "a scan that nothing names", where=where, found="neither 'spect' nor 'started_at'", remedy="give one of them", code=CODE
         )
     return scan
+
+
+def _blood(table: Any, where: str) -> StatedBlood | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise DosimetryError("blood must be a table", where=where, found=f"{table!r}", remedy="write [blood]", code=CODE)
+    require_keys(table, {"samples", "haematocrit", "marrow_mass_g"}, where=where, code=CODE)
+    samples = text(table, "samples", where=where, code=CODE)
+    if samples is None:
+        raise DosimetryError("blood without samples", where=where, found="no 'samples'", remedy="name the CSV file of samples", code=CODE)
+    haematocrit = number(table, "haematocrit", where=where, code=CODE)
+    if haematocrit is not None and not 0 < haematocrit < 1:
+        remedy = "give it as a fraction: 0.42, not 42"
+        raise DosimetryError("'haematocrit' must lie between 0 and 1", where=where, found=f"{haematocrit:g}", remedy=remedy, code=CODE)
+    mass_g = number(table, "marrow_mass_g", where=where, code=CODE)
+    if mass_g is not None and not 0 < mass_g < float("inf"):
+        raise DosimetryError("'marrow_mass_g' must be positive", where=where, found=f"{mass_g:g}", remedy="give grams", code=CODE)
+    return StatedBlood(samples, haematocrit, REFERENCE_MARROW_KG if mass_g is None else mass_g * KG_PER_GRAM)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mrtai.physics.population import stated_sd_bq
 from mrtai.units import LN2
-from mrtai.values.curve import Curve, Fit
+from mrtai.values.curve import LARGE_ERROR, Curve, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.half_life import Known
 from mrtai.values.refusal import DosimetryError
@@ -23,6 +23,9 @@ LEAST_SIGNAL: Final = 2.0
 
 BEYOND_DOUBT: Final = 3.0
 """Standard uncertainties."""
+
+LIKELY_OFF: Final = 0.05
+"""Above this stated probability of an error over 20 % a person must look."""
 
 FAR: Final = 3.5
 """Standard deviations of the population beyond which a half-life is a sign of wrong times, contour or agent."""
@@ -68,6 +71,17 @@ def unusual_flags(fit: Fit, known: Known) -> tuple[Flag, ...]:
         return ()
     text = f"The effective half-life of {fit.effective_half_life_h:.3g} h is far below the usual {typical_h:.0f} h of this region."
     return (Flag("HALF_LIFE_UNUSUAL", Severity.REVIEW, text, "Check that the times are hours, not days, and the contour and agent."),)
+
+
+def error_flags(fit: Fit) -> tuple[Flag, ...]:
+    """Return a flag where an error above 20 % is likely, or where nobody can say how likely it is."""
+    if fit.probability_off is None:
+        text = "No uncertainty can be stated: the activities have none and the points leave no residual."
+        return (Flag("UNCERTAINTY_UNKNOWN", Severity.REVIEW, text, "Give the activities' uncertainties."),)
+    if fit.probability_off <= LIKELY_OFF:
+        return ()
+    text = f"The integral is more than {LARGE_ERROR:.0%} off with a probability of {fit.probability_off:.0%}."
+    return (Flag("LARGE_ERROR_LIKELY", Severity.REVIEW, text, "Add a scan; next_scan says when it helps most."),)
 
 
 def _require_hours(curve: Curve, known: Known) -> None:

@@ -6,7 +6,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
+from mrtai.physics.curve_checks import error_flags
 from mrtai.physics.integrate import time_shares
 from mrtai.physics.measure import REMAINDER, activities_bq
 from mrtai.values.curve import Curve, Fit
@@ -24,6 +26,9 @@ LEAST_SHARE_IN_VIEW: Final = 0.98
 
 LEAST_REMAINDER_IN_VIEW: Final = 0.95
 """The rest of a body that goes on beyond the view is never seen whole; a patient who lies 2 cm higher loses this much of it."""
+
+MOST_SCALED: Final = 0.05
+"""Voxels whose curves differ add up to another curve than the region's; beyond this the difference is worth a look."""
 
 ABSOLUTE_SD: Final = 0.01
 """Least standard uncertainty of an activity in units of the region's largest: noise and residual scatter do not fade with the
@@ -62,6 +67,17 @@ class RegionFits:
         extra = {names[value]: (*self.flags[names[value]], flag) for value in values}
         return replace(self, flags={**self.flags, **extra})
 
+    def with_factors(self, factors: Mapping[str, float]) -> "RegionFits":
+        """Return the fits with a flag on the regions whose voxels' own curves had to be scaled noticeably to add up to the region's."""
+        far = {name: factor for name, factor in factors.items() if abs(factor - 1.0) > MOST_SCALED}
+        extra = {name: (*self.flags[name], _scaled_flag(factor)) for name, factor in far.items()}
+        return replace(self, flags={**self.flags, **extra})
+
+
+def _scaled_flag(factor: float) -> Flag:
+    text = f"The integrals of the region's voxels were scaled by {factor:.2f} to add up to the region's own."
+    return Flag("VOXELS_SCALED", Severity.REVIEW, text, "Its voxels do not share one curve: judge the map there, or divide the region.")
+
 
 def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: TacModel) -> RegionFits:
     """Return the fits of all exclusive regions and the remainder; a region that cannot be fitted is withheld, not the case."""
@@ -96,7 +112,27 @@ def with_common(fit: Fit, common_relative_sd: float) -> Fit:
     """Return the fit with an uncertainty common to all scans added to that of its integral."""
     if fit.tia_sd_bq_s is None or common_relative_sd == 0.0:
         return fit
-    return replace(fit, tia_sd_bq_s=float(np.hypot(fit.tia_sd_bq_s, common_relative_sd * fit.tia_bq_s)))
+    widened = with_integral(fit, fit.tia_bq_s, float(np.hypot(fit.tia_sd_bq_s, common_relative_sd * fit.tia_bq_s)))
+    stated = {flag.code for flag in fit.flags}
+    return replace(widened, flags=(*fit.flags, *(flag for flag in error_flags(widened) if flag.code not in stated)))
+
+
+def with_integral(fit: Fit, tia_bq_s: float, tia_sd_bq_s: float) -> Fit:
+    """Return the fit with another integral and standard uncertainty; its error keeps the shape of its distribution."""
+    changed = replace(fit, tia_bq_s=tia_bq_s, tia_sd_bq_s=tia_sd_bq_s)
+    if fit.tia_sd_bq_s is None or fit.probability_off is None:
+        return changed
+    wider = (tia_sd_bq_s / tia_bq_s) / (fit.tia_sd_bq_s / fit.tia_bq_s)
+
+    def moved(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends is None:
+            return None
+        low, high = (max(1.0 + wider * (end / fit.tia_bq_s - 1.0), 0.0) * tia_bq_s for end in ends)
+        return low, high
+
+    # as of a normal error with the same probability; exact where it is normal
+    off = 2.0 * float(norm.sf(norm.isf(fit.probability_off / 2.0) / wider))
+    return replace(changed, tia_68_bq_s=moved(fit.tia_68_bq_s), tia_95_bq_s=moved(fit.tia_95_bq_s), probability_off=off)
 
 
 def _whole_in_view(aligned: Aligned, labels: Labels, value: int) -> NDArray[np.bool_]:

@@ -6,13 +6,16 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtri
 
+from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.population import Posterior, posterior, stated_sd_bq
 from mrtai.units import HOURS_PER_DAY
 from mrtai.values.curve import Curve
 from mrtai.values.grid import Array
 from mrtai.values.half_life import Known
 from mrtai.values.next_scan import NextScan
+from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import kinetic_family
 
 STEP_H: Final = 6.0
 SOONEST_H: Final = 6.0
@@ -52,6 +55,13 @@ def next_scan(curves: Mapping[str, Curve], known: Known) -> NextScan:
         relative_sd_then={name: float(sd[best]) for name, sd in expected.items()},
         candidates=tuple(zip(times_h.tolist(), mean.tolist(), strict=True)),
     )
+
+
+def proposed(fits: RegionFits, protocol: Protocol, known: Known) -> NextScan | None:
+    """Return the next scan for the fitted regions whose dose the protocol limits, None where there is none with a prior."""
+    limited = [name for name, fit in fits.fits.items() if fit is not None and kinetic_family(name) in protocol.dose_limits_gy]
+    curves = {name: fit.curve for name in limited if known.prior(name) is not None and (fit := fits.fits[name]) is not None}
+    return next_scan(curves, known) if curves else None
 
 
 def _posterior(curve: Curve, known: Known) -> Posterior:

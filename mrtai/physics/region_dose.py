@@ -1,14 +1,15 @@
 """From maps and fits to one row a region: dose, volume, mass, biological effect and flags."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.physics.dvh import statistics
-from mrtai.physics.kinetics import RegionFits, TacModel, with_common
+from mrtai.physics.kinetics import RegionFits, TacModel, with_common, with_integral
 from mrtai.physics.measure import REMAINDER, lies_in, touches_border
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
@@ -26,6 +27,9 @@ from mrtai.values.regions import is_lesion, unions
 from mrtai.values.report import Aligned, BiologicalDose, BudgetTerm, DoseStatistics, RegionDose
 
 BODY = "body"
+LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
+"""Models whose error is mostly the patient's distance from a population."""
+
 MOST_OUTSIDE_BODY = 0.05
 """Contours and outlines may disagree about the skin."""
 
@@ -176,8 +180,7 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
     except DosimetryError:
         shape = replace(known[0], terms=np.empty((0, 2)), effective_half_life_h=None, flags=())
     tia = sum(part.tia_bq_s for part in known)
-    own = [np.sqrt(max((part.tia_sd_bq_s or np.nan) ** 2 - (fits.common_relative_sd * part.tia_bq_s) ** 2, 0.0)) for part in known]
-    sd = float(np.sqrt(np.sum(np.square(own))))
+    sd = _summed_sd_bq_s(known, fits.common_relative_sd)
     before, after = (
         sum(getattr(part, share) * part.tia_bq_s for part in known) / tia
         for share in ("fraction_before_first_scan", "fraction_after_last_scan")
@@ -185,14 +188,29 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
     united = replace(
         shape,
         curve=summed,
-        tia_bq_s=tia,
-        tia_sd_bq_s=sd if np.isfinite(sd) else None,
         fraction_before_first_scan=before,
         fraction_after_last_scan=after,
         reason=f"sum of its members' integrals; half-life and shape from their summed curve ({shape.reason})",
         flags=(),
     )
+    united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, probability_off=None) if sd is None else with_integral(united, tia, sd)
     return with_common(united, fits.common_relative_sd), _members_flags(fits, members)
+
+
+def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | None:
+    """Return the standard uncertainty of a sum of integrals without what is common to all scans, None where a part has none.
+
+    Errors of fits to their own scans are independent between regions; those of fits that lean on a population are not, since one
+    patient's organs tend to differ from it together, and add up.
+    """
+    if any(part.tia_sd_bq_s is None for part in parts):
+        return None
+    own = {
+        part.curve.region: np.sqrt(max((part.tia_sd_bq_s or 0.0) ** 2 - (common_relative_sd * part.tia_bq_s) ** 2, 0.0)) for part in parts
+    }
+    leaning = sum(own[part.curve.region] for part in parts if part.model in LEANING)
+    measured = np.linalg.norm([own[part.curve.region] for part in parts if part.model not in LEANING])
+    return float(np.hypot(leaning, measured))
 
 
 def _members_flags(fits: RegionFits, members: tuple[str, ...]) -> tuple[Flag, ...]:

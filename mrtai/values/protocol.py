@@ -6,6 +6,8 @@ from typing import Final
 
 from mrtai.values.chain import Progeny
 
+TIA_MAPS: Final = ("shares", "voxel-fit")
+
 CHECK_HISTORIES: Final = 1_000_000
 """Enough for 1 to 2 % in every organ of a 177Lu patient, in two or three seconds."""
 
@@ -38,6 +40,7 @@ class Protocol:
         check_engine: a second dose engine whose region means are compared, ``none`` for none.
         check_histories: of that engine, where it is Monte Carlo.
         progeny: where the nuclide's progeny decay.
+        tia_map: how a region's integral is shared by its voxels: ``shares``, by mean activity, or ``voxel-fit``, each by its own curve.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
@@ -59,3 +62,4 @@ class Protocol:
     check_histories: int = CHECK_HISTORIES
     progeny: Progeny = field(default_factory=Progeny)
     rbe: Mapping[str, float] = field(default_factory=dict)
+    tia_map: str = "shares"

@@ -15,6 +15,8 @@ from mrtai.values.flag import Flag
 from mrtai.values.grid import Array
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.marrow import MarrowDose
+from mrtai.values.next_scan import NextScan
 from mrtai.values.protocol import Protocol, Radiobiology
 from mrtai.values.study import Cycle
 
@@ -179,6 +181,9 @@ class Report:
         provisional: True while scans of the protocol's set are missing.
         engines: name of the engine that filled each room: aligner, segmenter, kinetics, dose, check.
         check: the second engine's opinion by region; empty where none was asked.
+        marrow: dose of the red marrow by each method that can be had.
+        tia_sd: standard uncertainty of the TIA map, where voxels have curves of their own.
+        next_scan: the time of one more scan that would tell most, while scans are missing.
     """
 
     protocol: Protocol
@@ -192,3 +197,6 @@ class Report:
     engines: Mapping[str, str]
     flags: tuple[Flag, ...] = field(default_factory=tuple)
     check: tuple[Check, ...] = ()
+    marrow: tuple[MarrowDose, ...] = ()
+    tia_sd: Image | None = None
+    next_scan: NextScan | None = None

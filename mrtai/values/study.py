@@ -6,6 +6,7 @@ from datetime import datetime
 from mrtai.values.flag import Flag
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
+from mrtai.values.marrow import BloodSamples
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Cycle:
         pseudonym: keyed pseudonym, ``P-…``; the identity stays outside.
         number: the cycle's number, 1 unless the caller said otherwise.
         inputs: every file read, for the manifest.
+        blood: samples of this administration, where any were taken.
     """
 
     pseudonym: str
@@ -95,6 +97,7 @@ class Cycle:
     overrides: tuple[Override, ...] = ()
     flags: tuple[Flag, ...] = ()
     inputs: tuple[InputFile, ...] = ()
+    blood: BloodSamples | None = None
 
     def __post_init__(self) -> None:
         times = [point.t_h for point in self.time_points]

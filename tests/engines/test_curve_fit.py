@@ -1,4 +1,4 @@
-"""Methods of ``engines.curve_fit``: what ``auto`` picks, what is refused or flagged, and whether stated uncertainties are those of noise."""
+"""Methods of a fit: what ``auto`` picks, what is refused or flagged, and whether stated uncertainties are those of noise."""
 
 from dataclasses import replace
 
@@ -47,7 +47,9 @@ def random_terms(rng, count):
     return np.column_stack([amplitudes, LN2 / np.array(half_lives)])
 
 
-@pytest.mark.parametrize(("method", "count", "scans"), [("mono", 1, 2), ("mono", 1, 5), ("bi", 2, 4), ("bi", 2, 8), ("tri", 3, 6), ("tri", 3, 10)])
+@pytest.mark.parametrize(
+    ("method", "count", "scans"), [("mono", 1, 2), ("mono", 1, 5), ("bi", 2, 4), ("bi", 2, 8), ("tri", 3, 6), ("tri", 3, 10)]
+)
 def test_noise_free_curves_are_recovered(method, count, scans):
     rng = np.random.default_rng(scans)
     for _ in range(12):
@@ -102,7 +104,7 @@ def test_models_are_averaged_by_akaikes_weights():
         (mono(50, (24, 96)), "population", "2 scans determine the half-life poorly"),
         (mono(50, (24, 96), region="stomach"), "mono", "too few|AICc is not defined"),
         (mono(50, (24, 96, 168)), "mono", "3 scans: one exponential"),
-        (mono(50, (10, 20, 30)), "population", "the last before 0.75 of the usual half-life of 50 h"),
+        (mono(50, (10, 20, 30)), "population", "the last before 1.5 usual half-lives of 50 h"),
         (mono(50, (4, 24, 48, 72, 96, 168)), "mono", "6 scans, AICc prefers mono"),
         (curve_of([[1e8, LN2 / 50], [-1e8, LN2 / 3]], (2, 24, 96)), "population", "while the region still fills"),
         (curve_of([[1e8, LN2 / 50], [-1e8, LN2 / 3]], (2, 24, 96), region="stomach"), "trapezoid", "rises between 3 scans"),
@@ -160,7 +162,7 @@ def test_scans_before_the_prior_holds_are_left_out_and_named():
     result = fit("population", mono(50, (2, 24, 96)))
     assert "EARLY_SCAN_LEFT_OUT" in codes(result)
     assert result.curve.t_h.size == 3
-    with pytest.raises(DosimetryError, match="no scan lies late enough.*later than 4 h"):
+    with pytest.raises(DosimetryError, match=r"no scan lies late enough.*later than 4 h"):
         fit("auto", mono(50, (2,)))
 
 
@@ -175,7 +177,9 @@ def test_the_patients_own_cycle_makes_one_early_scan_enough():
     alone, with_cycle = fit("auto", curve), fit("auto", curve, earlier={"kidney_left": (own,)})
     truth = 1e8 * 80 / LN2
     # 80 h is far from the usual 50 h: the population keeps 8 % of the say, 3 % of the integral
-    assert abs(with_cycle.tia_bq_s / SECONDS_PER_HOUR - truth) < 0.035 * truth < 0.1 * truth < abs(alone.tia_bq_s / SECONDS_PER_HOUR - truth)
+    assert (
+        abs(with_cycle.tia_bq_s / SECONDS_PER_HOUR - truth) < 0.035 * truth < 0.1 * truth < abs(alone.tia_bq_s / SECONDS_PER_HOUR - truth)
+    )
     assert with_cycle.tia_sd_bq_s < 0.6 * alone.tia_sd_bq_s
     assert "own kinetics of cycle 1" in with_cycle.reason
     assert "SINGLE_SCAN_OUTSIDE_WINDOW" not in codes(with_cycle)
@@ -222,7 +226,7 @@ def test_too_few_points_name_how_many_are_needed(method, needed):
 
 def test_an_agent_without_priors_is_told_what_to_do():
     for method in ("population", "madsen", "ratio"):
-        with pytest.raises(DosimetryError, match="stomach: no .*; found .*; name the agent"):
+        with pytest.raises(DosimetryError, match=r"stomach: no .*; found .*; name the agent"):
             fit(method, mono(50, (72,), region="stomach"))
 
 
@@ -239,6 +243,6 @@ def test_most_of_the_integral_after_the_last_scan_is_flagged():
 
 def test_every_method_of_the_contract_is_made_by_name():
     for method in METHODS:
-        assert tac_model(method, LU177).method == method
+        assert tac_model(method, Known(LU177.half_life_h)).method == method
     with pytest.raises(ValueError, match="kinetics must be one of"):
-        tac_model("guess", LU177)
+        tac_model("guess", Known(LU177.half_life_h))

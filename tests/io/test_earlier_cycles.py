@@ -13,6 +13,7 @@ from mrtai.io.results import results
 from mrtai.io.tables import nuclide
 from mrtai.units import LN2
 from mrtai.values.curve import Curve
+from mrtai.values.half_life import Known
 from mrtai.values.refusal import DosimetryError
 from tests.io.sample_report import sample_report
 
@@ -27,14 +28,14 @@ def curve_of(half_life_h, t_h, region="kidney_left", relative_sd=0.03):
 
 
 def written(path, *curves, method="auto"):
-    model = tac_model(method, LU177, priors=PRIORS)
+    model = tac_model(method, Known(LU177.half_life_h, PRIORS))
     write_fits([model(curve) for curve in curves], path, nuclide=LU177, administered_mbq=None)
     return path
 
 
 def test_a_measured_half_life_comes_back_with_its_uncertainty(tmp_path):
     curve = curve_of(60, (24, 96, 168))
-    fit = tac_model("mono", LU177)(curve)
+    fit = tac_model("mono", Known(LU177.half_life_h))(curve)
     (case,) = read_earlier([written(tmp_path / "c1.json", curve, method="mono")], LU177)
     cycle = case.cycles["kidney_left"]
     assert cycle.rate_per_h == pytest.approx(LN2 / 60 - LU177.decay_per_h, rel=1e-5)
@@ -54,7 +55,7 @@ def test_the_shape_of_several_exponentials_comes_back(tmp_path):
 
 def test_what_a_population_fit_took_from_its_prior_is_not_counted_twice(tmp_path):
     curve = curve_of(80, (24, 96))
-    alone = tac_model("mono", LU177)(curve)
+    alone = tac_model("mono", Known(LU177.half_life_h))(curve)
     (case,) = read_earlier([written(tmp_path / "c1.json", curve, method="population")], LU177)
     cycle = case.cycles["kidney_left"]
     # the posterior is normal only nearly, and the mono fit's own uncertainty is a linear one: 15 %

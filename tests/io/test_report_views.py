@@ -138,7 +138,7 @@ def test_the_focus_is_the_hottest_lesion_and_without_any_region_the_greatest_dos
 def test_a_fitted_curve_passes_through_its_terms_and_a_trapezoid_through_its_points(report):
     fit = report.regions[0].fit
     assert curve_bq(fit, np.array([0.0]))[0] == pytest.approx(fit.terms[0, 0])
-    straight = replace(fit, terms=np.empty((0, 2)), model="trapezoid", parameters={"head": "constant: as first"})
+    straight = replace(fit, terms=np.empty((0, 2)), model="trapezoid", head="constant: as first")
     assert np.allclose(curve_bq(straight, fit.curve.t_h), fit.curve.activity_bq)
     assert curve_bq(straight, np.array([1.0]))[0] == fit.curve.activity_bq[0]
     one_half_life_later = np.array([fit.curve.t_h[-1] + fit.effective_half_life_h])
