@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
+from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
 from mrtai.engines.voxel_fit import voxel_tia
@@ -64,7 +65,8 @@ class Step(Protocol):
 class Engines:
     """What fills the sockets of this run for one nuclide, with the names the report gives them (room → engine).
 
-    ``known`` is what the kinetics know beside the scans; without it no next scan is proposed.
+    ``known`` is what the kinetics know beside the scans; without it no next scan is proposed. ``blood`` fits blood samples, else
+    ``kinetics`` does.
     """
 
     nuclide: Nuclide
@@ -78,6 +80,7 @@ class Engines:
     device: str = "cpu"
     threads: int = 1
     known: Known | None = None
+    blood: TacModel | None = None
 
 
 def plainly(room: Callable[..., Result], *args: Any) -> Result:
@@ -145,7 +148,7 @@ def measure(
         provisional=provisional,
         engines=engines.names,
         flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *progeny_flags(engines.chain, protocol.progeny)),
-        marrow=marrow_doses(regions, aligned.cycle.blood, agent, decays, engines.kinetics, limit_gy),
+        marrow=marrow_doses(regions, aligned.cycle.blood, agent, decays, engines.blood or engines.kinetics, limit_gy),
         next_scan=proposed(fits, protocol, engines.known) if provisional and engines.known else None,
     )
 
@@ -270,6 +273,7 @@ def engines_for(protocol: DosimetryProtocol, request: CaseRequest, earlier: tupl
         device=request.device,
         threads=request.threads,
         known=known,
+        blood=BloodFit(known),
     )
 
 

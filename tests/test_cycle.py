@@ -2,13 +2,16 @@
 
 import csv
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
+import mrtai as mrtai_package
 from mrtai.cli import main
+from mrtai.units import LN2
 
 # one worker makes the study that all of them share
 pytestmark = pytest.mark.xdist_group("cycle")
@@ -198,3 +201,91 @@ def test_exact_scans_of_ten_patients_give_the_true_integrals_within_a_percent(tm
         assert region["tia_mbq_h"] == pytest.approx(true["tia_mbq_h"], rel=0.01), region["name"]
         if soft(region["name"]):
             assert region["absorbed_dose_gy"]["mean"] == pytest.approx(true["absorbed_dose_gy"], rel=0.03), region["name"]
+
+
+def protocol_with(folder, **entries):
+    """Return the path of the shipped protocol with top-level entries replaced or added."""
+    text = (Path(mrtai_package.__file__).parent / "data" / "protocols" / "lu177-dotatate.toml").read_text()
+    head, *tables = text.split("\n[", 1)
+    lines = [line for line in head.splitlines() if line.split(" = ")[0] not in entries]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in entries.items()]
+    path = folder / "site.toml"
+    path.write_text("\n".join(lines) + "\n\n[" + tables[0])
+    return str(path)
+
+
+def test_voxels_may_have_curves_of_their_own(ideal, tmp_path):
+    study, _, by_shares = ideal
+    protocol = protocol_with(tmp_path, tia_map="voxel-fit", check_engine="none")
+    results = worked_up(study, tmp_path / "case", protocol=protocol)
+    tia, sd = (nibabel.load(tmp_path / "case" / "images" / name) for name in ("tia.nii.gz", "tia.sd.nii.gz"))
+    assert tia.shape == sd.shape and np.all(np.asarray(sd.dataobj) >= 0)
+    for region, other in zip(results["regions"], by_shares["regions"], strict=True):
+        assert region["tia_mbq_h"] == other["tia_mbq_h"]
+        # truth here has one half-life a region, so the voxels' curves change the dose of no region by more than interpolation at borders
+        assert region["absorbed_dose_gy"]["mean"] == pytest.approx(other["absorbed_dose_gy"]["mean"], rel=0.02), region["name"]
+        assert "VOXELS_SCALED" not in [flag["code"] for flag in region["flags"]], region["name"]
+    assert not (ideal[1] / "images" / "tia.sd.nii.gz").exists()
+
+
+def test_a_later_cycle_leans_on_the_first_and_proposes_the_next_scan(ideal, tmp_path):
+    # the same patient: seed 1, given eight weeks later in the dates of the study, one scan at 24 h
+    _, first, _ = ideal
+    study = simulated(tmp_path, "--scanner", "ideal", "--kinetics", "mono", "--seed", "1", "--times-h", "24")
+    moved = json.loads((first / "results.json").read_text())
+    earlier = tmp_path / "cycle1"
+    earlier.mkdir()
+    given = datetime.fromisoformat(moved["administrations"][0]["time"]) - timedelta(days=56)
+    moved["administrations"][0]["time"] = given.isoformat()
+    (earlier / "results.json").write_text(json.dumps(moved))
+    alone = worked_up(study, tmp_path / "alone", "--check-engine", "none")
+    leaning = worked_up(study, tmp_path / "leaning", "--check-engine", "none", "--prior", str(earlier))
+    truth = truth_of(study)
+    kidneys = [{r["name"]: r for r in results["regions"]}["kidney_left"] for results in (alone, leaning)]
+    errors = [abs(region["tia_mbq_h"] / truth["kidney_left"]["tia_mbq_h"] - 1) for region in kidneys]
+    # the half-life is that of cycle 1 to the prior's shrinkage of a few per cent, at a time that passes two thirds of it on
+    assert errors[1] < 0.03
+    assert kidneys[1]["tia_sd_mbq_h"] < 0.6 * kidneys[0]["tia_sd_mbq_h"]
+    assert "own kinetics of cycle 1" in kidneys[1]["kinetics"]["reason"]
+    assert "LARGE_ERROR_LIKELY" in [flag["code"] for flag in kidneys[0]["flags"]]
+    proposal = alone["next_scan"]
+    assert proposal["time_h"] > 24
+    assert {row["name"] for row in proposal["regions"]} >= {"kidney_left", "kidney_right"}
+    assert "Next scan:" in (tmp_path / "alone" / "report.html").read_text(encoding="utf-8")
+    manifest = json.loads((tmp_path / "leaning" / "manifest.json").read_text())
+    assert "results.json" in [entry["name"] for entry in manifest["inputs"]]
+
+
+def test_another_patients_cycle_is_refused_as_prior(ideal, tmp_path, capsys):
+    study, first, _ = ideal
+    other = json.loads((first / "results.json").read_text())
+    other["patient"]["pseudonym"] = "P-somebody"
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "results.json").write_text(json.dumps(other))
+    labels = study / "truth" / "labels.nii.gz"
+    arguments = ["run", str(study), "--protocol", "lu177-dotatate", "--labels", str(labels), "--out", str(tmp_path / "case")]
+    assert main([*arguments, "--prior", str(foreign)]) == 2
+    error = capsys.readouterr().err
+    assert "the earlier cycle is another patient's" in error and "P-somebody" not in error
+    assert not (tmp_path / "case").exists()
+
+
+def test_blood_samples_give_the_red_marrow_a_second_dose(tmp_path):
+    study = simulated(tmp_path, "--scanner", "ideal", "--kinetics", "mono", "--seed", "1", "--format", "nifti")
+    t_h = np.array([0.5, 1, 2, 6, 24, 48, 72])
+    blood = 2 ** (-t_h / 159.5) * (250 * 2 ** (-t_h / 1.5) + 30 * 2 ** (-t_h / 30))
+    rows = "".join(f"{t},{a:.6f},{0.03 * a:.6f}\n" for t, a in zip(t_h, blood, strict=True))
+    (study / "blood.csv").write_text("time_h,activity_kbq_per_ml,activity_sd_kbq_per_ml\n" + rows)
+    settings = (study / "study.toml").read_text()
+    (study / "study.toml").write_text(settings + '\n[blood]\nsamples = "blood.csv"\nhaematocrit = 0.4\n')
+    results = worked_up(study, tmp_path / "case", "--check-engine", "none")
+    by_method = {row["method"]: row for row in results["red_marrow"]}
+    assert set(by_method) == {"blood", "image"}
+    terms = [(250, LN2 / 1.5 + LN2 / 159.5), (30, LN2 / 30 + LN2 / 159.5)]
+    per_ml_mbq_h = sum(a / rate for a, rate in terms) * 1e-3
+    # 1170 mL of marrow with blood's own concentration (177Lu-DOTATATE); the physical half-life is 159.53 h
+    assert by_method["blood"]["tia_mbq_h"] == pytest.approx(per_ml_mbq_h * 1170, rel=0.01)
+    image = next(region for region in results["regions"] if region["name"] == by_method["image"]["region"])
+    assert by_method["image"]["absorbed_dose_gy"] == pytest.approx(image["absorbed_dose_gy"]["mean"], rel=1e-5)
+    assert "Red marrow" in (tmp_path / "case" / "report.html").read_text(encoding="utf-8")

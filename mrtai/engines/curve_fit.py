@@ -21,6 +21,9 @@ METHODS: Final = (
 HOPELESS_PROBABILITY: Final = 1e-4
 """Below this χ² probability ``auto`` stops drawing an exponential through three or four points and joins them instead."""
 
+ENOUGH_FOR_TWO_PHASES: Final = 5
+"""Blood samples that leave a degree of freedom beside two exponentials."""
+
 CLEAR_RISE: Final = 2.0
 """A rise between scans counts when it exceeds so many of its own standard uncertainties."""
 
@@ -93,6 +96,20 @@ class CurveFit:
         if prior is not None and curve.t_h[0] < prior.from_h <= curve.t_h[-1]:
             return population(curve, self.known, f"{few}, the first while the region still fills")
         return trapezoid(curve, self.known, f"activity rises between {n} scans, too few for an uptake model: trapezoids")
+
+
+@dataclass(frozen=True, slots=True)
+class BloodFit:
+    """Fits the curve of blood samples: two exponentials, as an agent leaves plasma, from five samples on; fewer as any curve.
+
+    AICc asks for more samples than are ever drawn, and one exponential through the same seven reads blood a third low.
+    """
+
+    known: Known
+
+    def __call__(self, curve: Curve) -> Fit:
+        """Return the curve with its integral; see ``ports.TacModel``."""
+        return CurveFit("bi" if curve.t_h.size >= ENOUGH_FOR_TWO_PHASES else "auto", self.known)(curve)
 
 
 def _stated(fit: Fit) -> Fit:

@@ -7,14 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from mrtai.units import BQ_PER_MBQ
+from mrtai.units import BQ_PER_KBQ
 from mrtai.values.curve import Curve
 from mrtai.values.marrow import REFERENCE_MARROW_KG, BloodSamples
 from mrtai.values.refusal import DosimetryError
 
 COLUMNS: Final = ("time_h", "activity_kbq_per_ml", "activity_sd_kbq_per_ml")
 UNCERTAINTY: Final = COLUMNS[2]
-BQ_PER_KBQ: Final = BQ_PER_MBQ / 1e3
 
 
 def read_blood(path: Path, *, haematocrit: float | None = None, marrow_mass_kg: float = REFERENCE_MARROW_KG) -> BloodSamples:
