@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mrtai.io.figure_maps import colours, plain_name
 from mrtai.io.report_tables import significant
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, LN2
-from mrtai.values.curve import Fit
+from mrtai.values.curve import LARGE_ERROR, Fit
 from mrtai.values.grid import Array
 from mrtai.values.report import RegionDose
 
@@ -49,12 +49,18 @@ def curves_figure(regions: Sequence[RegionDose]) -> Figure:
 
 
 def fit_figure(fit: Fit) -> Figure:
-    """Return one region's points and curve."""
+    """Return one region's points and curve, with the model, the interval of its integral and the chance of a large error."""
     figure = Figure(figsize=(4.2, 3.2), layout="constrained")
     axis = figure.subplots()
     _curve_panel(axis, fit.curve.region, fit)
     axis.set_ylabel("activity [MBq]", fontsize=8)
     axis.set_xlabel("time after administration [h]", fontsize=8)
+    lines = [fit.model]
+    if fit.tia_68_bq_s is not None:
+        lines.append(f"68 %: {' to '.join(significant(end / BQ_S_PER_MBQ_H, 4) for end in fit.tia_68_bq_s)} MBq h")
+    if fit.probability_off is not None:
+        lines.append(f"more than {LARGE_ERROR:.0%} off: {fit.probability_off:.0%}")
+    axis.text(0.97, 0.96, "\n".join(lines), transform=axis.transAxes, ha="right", va="top", fontsize=8, color=INK)
     return figure
 
 
