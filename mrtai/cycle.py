@@ -218,8 +218,8 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
     require_replaceable(request.out)
     protocol = chosen(load_protocol(request.protocol), request)
     earlier = read_earlier(request.priors, nuclide(protocol.nuclide))
-    engines = engines_for(protocol, request, earlier)
     cycle = timed(read, request, protocol, earlier)
+    engines = engines_for(protocol, request, earlier, agent=cycle.administration.agent)
     report = dose_cycle(cycle, protocol, engines, timed)
     return timed(write, report, request, timings_s)
 
@@ -248,15 +248,18 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
     return choice
 
 
-def engines_for(protocol: DosimetryProtocol, request: CaseRequest, earlier: tuple[EarlierCase, ...] = ()) -> Engines:
-    """Return the engines of a run with the names that its report gives them; ``earlier`` cycles inform its kinetics.
+def engines_for(
+    protocol: DosimetryProtocol, request: CaseRequest, earlier: tuple[EarlierCase, ...] = (), *, agent: str | None = None
+) -> Engines:
+    """Return the engines of a run with the names that its report gives them.
 
-    Lesions of an earlier cycle are left out: the same number need not be the same lesion.
+    ``earlier`` cycles and the population of the ``agent`` given, else of the protocol's, inform the kinetics. Lesions of an earlier
+    cycle are left out: the same number need not be the same lesion.
     """
     from mrtai.engines.align import RigidAligner  # SimpleITK, which `mrtai --help` does not need
 
     decay = nuclide(protocol.nuclide)
-    population = known_agent(protocol.agent)
+    population = known_agent(agent or "") or known_agent(protocol.agent)
     priors = {} if population is None else population.kinetics
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=False))
     labels = None if request.labels is None else read_labels(request.labels)

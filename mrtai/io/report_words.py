@@ -68,10 +68,20 @@ class Note:
 
 
 def notes(document: Json) -> dict[str, list[Note]]:
-    """Return all flags of the case, its scans and regions by severity, gravest first; equal flags of several places are joined."""
+    """Return all flags of the case, its scans and regions by severity, gravest first; equal flags of several places are joined.
+
+    What a union only passes on from its members is told of the members alone.
+    """
+    singles = [region for region in document["regions"] if region["kind"] not in ("union", "body")]
+    own = {(flag["code"], flag["text"]) for region in singles for flag in region["flags"]}
     found = [("whole case", flag) for flag in document["flags"]]
     found += [(f"scan {scan['index']}", flag) for scan in document["scans"] for flag in scan["flags"]]
-    found += [(plain(region["name"]), flag) for region in document["regions"] for flag in region["flags"]]
+    found += [
+        (plain(region["name"]), flag)
+        for region in document["regions"]
+        for flag in region["flags"]
+        if region in singles or (flag["code"], flag["text"].partition(": ")[2]) not in own
+    ]
     found += [(f"red marrow by {marrow['method']}", flag) for marrow in document["red_marrow"] for flag in marrow["flags"]]
     places: dict[tuple[str, str, str, str], list[str]] = {}
     for where, flag in found:

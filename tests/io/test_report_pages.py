@@ -128,6 +128,24 @@ def test_flags_that_say_the_same_of_several_regions_are_told_once(report):
     assert [note.where for note in found if note.code == "NO_RADIOBIOLOGY"] == ["liver, spleen, urinary bladder, lesion 1"]
 
 
+def test_what_a_union_passes_on_is_told_of_its_members_alone(report):
+    document = results(report)
+    flag = {"code": "FIT_POOR", "severity": "review", "text": "The points lie nowhere.", "remedy": "Look."}
+    rows = [
+        {"name": "kidney_left", "kind": "organ", "flags": [flag]},
+        {
+            "name": "kidneys",
+            "kind": "union",
+            "flags": [flag | {"text": "kidney_left: The points lie nowhere."}, flag | {"text": "Its own: doubt."}],
+        },
+    ]
+    found = notes(document | {"regions": rows})["review"]
+    assert [(note.where, note.text) for note in found if note.code == "FIT_POOR"] == [
+        ("kidney left", "The points lie nowhere."),
+        ("kidneys", "Its own: doubt."),
+    ]
+
+
 def test_the_share_of_the_administered_activity_is_given_with_and_without_decay(report):
     row = scan_rows(results(report), half_life_h=159.5)[1]
     in_view, decayed = float(row[4]), float(row[5])
