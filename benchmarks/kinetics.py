@@ -52,12 +52,18 @@ class Cohort:
         return self.amplitude_bq * self.half_life_h / LN2
 
     def scan(self, t_h: Sequence[float], relative_sd: float, rng: np.random.Generator, *, by_activity: bool = False) -> Iterator[Curve]:
-        """Give each patient's curve; ``by_activity``: ``relative_sd`` holds for the median activity at 24 h and grows as counts fall."""
+        """Give each patient's curve; ``by_activity``: ``relative_sd`` holds for the median activity at 24 h and grows as counts fall.
+
+        Noise follows the true activity; the uncertainty stated is the same share of the measured one, since nobody knows the true.
+        """
         t = np.asarray(t_h, dtype=float)
         activity = self.amplitude_bq[:, None] * np.exp2(-t / self.half_life_h[:, None])
         reference = np.median(self.amplitude_bq * np.exp2(-24.0 / self.half_life_h))
-        sd = relative_sd * activity * (np.sqrt(reference / activity) if by_activity else 1.0)
-        for number, (a, s) in enumerate(zip(activity + sd * rng.standard_normal(activity.shape), sd, strict=True)):
+        noise = relative_sd * (np.sqrt(reference * activity) if by_activity else activity)
+        seen = activity + noise * rng.standard_normal(activity.shape)
+        positive = np.maximum(seen, 1e-3 * reference)
+        stated = relative_sd * (np.sqrt(reference * positive) if by_activity else positive)
+        for number, (a, s) in enumerate(zip(seen, stated, strict=True)):
             yield Curve(f"{self.region}_{number}", t, a, s)
 
 
@@ -306,7 +312,7 @@ The amplitude is not used to guess the half-life: published shares of the admini
 ## One scan, each time and method
 
 Half-lives drawn from the prior's own population (its spread between patients, not its doubt about the median); noise 5 % at the
-median activity at 24 h, growing as counts fall. Where the stated probability lies close to the 5 % at which a person is asked to
+median activity at 24 h, growing as counts fall. Noise follows the true activity, the uncertainty stated the measured one. Where the stated probability lies close to the 5 % at which a person is asked to
 look, those not asked are the ones with the highest counts, hence the longest half-lives, and err more than the rest.
 
 {single}
