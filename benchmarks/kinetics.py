@@ -312,8 +312,9 @@ The amplitude is not used to guess the half-life: published shares of the admini
 ## One scan, each time and method
 
 Half-lives drawn from the prior's own population (its spread between patients, not its doubt about the median); noise 5 % at the
-median activity at 24 h, growing as counts fall. Noise follows the true activity, the uncertainty stated the measured one. Where the stated probability lies close to the 5 % at which a person is asked to
-look, those not asked are the ones with the highest counts, hence the longest half-lives, and err more than the rest.
+median activity at 24 h, growing as counts fall. Noise follows the true activity, the uncertainty stated the measured one. Where
+the stated probability lies close to the 5 % at which a person is asked to look, those not asked are the ones with the highest
+counts, hence the longest half-lives, and err more than the rest.
 
 {single}
 ## One scan, population misjudged
