@@ -167,6 +167,10 @@ INTRODUCTION = (
     "shares no code with the engines (standard error 0.3 % aimed at). Aims: TIA within 1 % (`exact`), 2 % (`ideal`), 5 % with uptake;",
     "dose within 3 % in soft tissue; lung and bone are reported. `exact`: SPECT on the CT's 3 mm grid; `ideal`: 4.8 mm; both without blur.",
     "Lesions are put where both lattices render their volume within 1.2 % (`mrtai/simulate/scanner.py`, `renders_last`).",
+    "",
+    "The point pairs know water's kernel alone: no bone or lung, no end of the body. The convolution follows density, tissue and the",
+    "body's surface, so that in bone, marrow, lung and wherever photons matter (131I) the dose columns show what water's kernel gets",
+    "wrong, not what the engine does; against Monte Carlo on the same maps see `dose-engines.md`.",
 )
 MIDDLE = (
     "## Clinical scanner",

@@ -6,6 +6,7 @@ python -m benchmarks.voxel_kinetics [--threads 2] [--size 256]
 """
 
 import argparse
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -78,6 +79,7 @@ def main() -> None:
     tia, tia_sd = fitted_voxels(activity, region, of, threads=options.threads)
     ours = (time.perf_counter() - start) / region.size
     maps = tia.nbytes + tia_sd.nbytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
     chosen = np.random.default_rng(1).choice(region.size, options.sample, replace=False)
     parts = np.array_split(activity[:, chosen], options.threads, axis=1)
     with ProcessPoolExecutor(options.threads) as pool:
@@ -101,7 +103,8 @@ half-life a voxel, {NOISE:.0%} noise, no regularisation; both with the same weig
 
 Ã within 0.5 % of the loop's in {agree:.2%} of the voxels, largest difference {np.nanmax(difference):.2%}; the loop failed in
 {int(np.isnan(theirs_tia).sum())}. First call {first:.2f} s more (compiled code is kept). Memory: input {activity.nbytes / 2**20:.0f} MiB,
-two maps {maps / 2**20:.0f} MiB, tables {of.shape.nbytes / 2**10:.0f} KiB.
+two maps {maps / 2**20:.0f} MiB, tables {of.shape.nbytes / 2**10:.0f} KiB; peak of the process, volume made and fitted,
+{peak:.0f} MiB.
 """
     PAGE.write_text(text, encoding="utf-8")
     print(text)

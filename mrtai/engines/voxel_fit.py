@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from mrtai.engines.threads import parallel
-from mrtai.physics.kinetics import RegionFits
+from mrtai.physics.kinetics import ABSOLUTE_SD, RegionFits
 from mrtai.units import SECONDS_PER_HOUR
 from mrtai.values.grid import Array
 from mrtai.values.image import Image, Quantity
@@ -41,6 +41,15 @@ MOST_FOR_NOISE: Final = 20_000
 
 LEAST_NOISE: Final = 1e-3
 """Of a region's mean: without noise at all the penalty would have no weight to be measured against."""
+
+LEAST_ACTIVE: Final = 0.5
+"""Voxels below this share of their region's mean do not tell its noise: most of a remainder is air, where there is none."""
+
+LEAST_SEEN: Final = 1e-20
+"""Of the Σ E² of the region's own curve: a candidate whose curve is gone before the scans leaves its amplitude to rounding."""
+
+UNSEEN: Final = 1e300
+"""Σ E² that gives such a candidate no amplitude; finite, so that no product of it is undefined."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +78,7 @@ class VoxelTia:
 
     Attributes:
         spread_evenly: label values without any positive voxel, filled evenly.
-        factor: by region name, what the sum over the region's voxels was multiplied with to be the region's own Ã.
+        factor: by name of the regions whose voxels have curves, what the sum over them was multiplied with to be the region's own Ã.
     """
 
     tia: Image
@@ -100,10 +109,11 @@ def tables(terms: Sequence[Array], t_h: Array, sd: Array, physical_per_h: float,
     shape = np.array(curves).reshape(len(terms), NODES, t_h.size) * certainty[:, None, :]
     integral = np.array(integrals).reshape(len(terms), NODES)
     change = np.gradient(shape, ln_s, axis=1, edge_order=2) if len(terms) else shape
+    squares = np.square(shape).sum(axis=2)
     return Tables(
         shape=shape,
         certainty=certainty,
-        squares=np.square(shape).sum(axis=2),
+        squares=np.where(squares > LEAST_SEEN * squares[:, NODES // 2 : NODES // 2 + 1], squares, UNSEEN),
         mixed=(shape * change).sum(axis=2),
         slopes=np.square(change).sum(axis=2),
         integral=integral,
@@ -257,19 +267,22 @@ def _noise(voxels: NDArray[np.float32], fits: RegionFits, name: str, t_h: Array,
     """Return a voxel's noise in each scan, ``(scans,)``, from ``voxels`` (scans, voxels); infinite in scans that do not see the region.
 
     With amplitude and speed free a voxel's χ² has two degrees of freedom less than scans (with two scans amplitude alone, one less);
-    its median over the voxels is that of noise, whatever a few hot or cold spots do.
+    its median over the voxels is that of noise, whatever a few hot or cold spots do. A scan's mean counts as at least ``ABSOLUTE_SD`` of
+    the largest, as for the region's curve: else one near or below zero would rule every voxel's fit.
     """
     fit = fits.fits[name]
     used = np.isin(np.arange(t_h.size) + 1, fits.seen_in[name])
     mean = np.where(used, np.maximum(voxels.mean(axis=1), 0.0), 0.0)
     if fit is None or not used.any() or mean.max() <= 0:
         return np.full(t_h.size, np.inf)
-    mean = np.where(used, np.maximum(mean, LEAST_NOISE * mean.max()), np.inf)
+    mean = np.where(used, np.maximum(mean, ABSOLUTE_SD * mean.max()), np.inf)
     scans, share = int(used.sum()), 1.0
     if scans > 1:
         of = tables([fit.terms], t_h, mean[None], physical_per_h)
         shape = of.shape[0] if scans > 2 else of.shape[0][NODES // 2 : NODES // 2 + 1]
         some = voxels[:, :: -(-voxels.shape[1] // MOST_FOR_NOISE)] / mean[:, None]
+        level = some.mean(axis=0)
+        some = some[:, level >= min(LEAST_ACTIVE * level.mean(), level.max())]
         explained = np.square(np.maximum(shape @ some, 0.0)) / np.square(shape).sum(axis=1)[:, None]
         chi_square = np.square(some).sum(axis=0) - explained.max(axis=0)
         share = float(np.sqrt(max(np.median(chi_square), 0.0) / chi2.median(scans - min(scans - 1, 2))))
@@ -291,7 +304,9 @@ def _scaled(
             tia[mask] = sd[mask] = whole / (int(mask.sum()) * voxel_ml)
             even.append(value)
             continue
-        factors[names[value]] = whole / (total * SECONDS_PER_HOUR)
+        fit = fits.fits[names[value]]
+        if fit is not None and fit.terms.size:
+            factors[names[value]] = whole / (total * SECONDS_PER_HOUR)
         tia[mask] *= whole / total
         sd[mask] *= whole / total
     return factors, tuple(even)
