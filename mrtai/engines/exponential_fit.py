@@ -28,6 +28,12 @@ LARGEST_RELATIVE_SD: Final = 0.5
 MOST_AFTER_LAST_SCAN: Final = 0.5
 """Beyond this share of the integral after the last scan the fit is an extrapolation with a little data."""
 
+MOST_BEFORE_FIRST_SCAN: Final = 0.9
+"""The same for the time before the first scan."""
+
+ALL_BEFORE_FIRST_SCAN: Final = 0.999
+"""Ten half-lives before the first scan: the points say nothing of such a curve."""
+
 HEAD: Final = "fitted curve back to the administration"
 TAIL: Final = "fitted curve to infinity, never slower than physical decay"
 
@@ -107,6 +113,14 @@ def _described(fit: Fitted, curve: Curve, known: Known, reason: str) -> Fit:
     probability = float(chi2.sf(fit.chi_square, freedom)) if freedom and stated else 1.0
     goodness = {"chi_square": fit.chi_square, "degrees_of_freedom": float(freedom), "probability": probability}
     before, after = _shares(fit.terms, curve)
+    if before > ALL_BEFORE_FIRST_SCAN:
+        raise DosimetryError(
+            "the fitted curve is gone before the first scan",
+            where=curve.region,
+            found=f"model {fit.shape.name} through {np.round(curve.activity_bq, 1).tolist()} Bq at {np.round(curve.t_h, 2).tolist()} h",
+            remedy="check the later activities, or choose trapezoid",
+            code="CURVE_BEFORE_SCANS",
+        )
     half_life_h = terminal_half_life_h(fit.terms)
     slowest = slowest_biological(fit.shape, fit.parameters)
     rate_sd = float(np.sqrt(fit.covariance[slowest, slowest])) * widened
@@ -124,7 +138,7 @@ def _described(fit: Fitted, curve: Curve, known: Known, reason: str) -> Fit:
         fraction_after_last_scan=after,
         reason=reason,
         goodness=goodness if score is None else goodness | {"aicc": score},
-        flags=(*_bound_flags(fit.parameters[slowest], known), *flags, *_tail_flags(after)),
+        flags=(*_bound_flags(fit.parameters[slowest], known), *flags, *_extrapolation_flags(before, after)),
         head=HEAD,
         tail=TAIL,
         effective_half_life_sd_h=half_life_h**2 / LN2 * rate_sd if np.isfinite(rate_sd) else None,
@@ -144,8 +158,11 @@ def _bound_flags(rate_per_h: float, known: Known) -> tuple[Flag, ...]:
     return (Flag("HALF_LIFE_AT_BOUND", Severity.REVIEW, text, "Check contour and registration, or add a later scan."),)
 
 
-def _tail_flags(after: float) -> tuple[Flag, ...]:
-    if after <= MOST_AFTER_LAST_SCAN:
-        return ()
-    text = f"{after:.0%} of the integral lies after the last scan: it is extrapolated, not measured."
-    return (Flag("EXTRAPOLATED", Severity.REVIEW, text, "Add a later scan."),)
+def _extrapolation_flags(before: float, after: float) -> tuple[Flag, ...]:
+    if after > MOST_AFTER_LAST_SCAN:
+        text = f"{after:.0%} of the integral lies after the last scan: it is extrapolated, not measured."
+        return (Flag("EXTRAPOLATED", Severity.REVIEW, text, "Add a later scan."),)
+    if before > MOST_BEFORE_FIRST_SCAN:
+        text = f"{before:.0%} of the integral lies before the first scan: it is extrapolated, not measured."
+        return (Flag("EXTRAPOLATED", Severity.REVIEW, text, "Use an earlier scan, or check the activities."),)
+    return ()

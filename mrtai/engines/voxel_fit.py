@@ -32,9 +32,9 @@ FASTEST: Final = 8.0
 NODES: Final = 129
 """Candidates of ln s: 3.2 % apart, 0.01 % in Ã after the parabola."""
 
-COARSE: Final = 16
-"""Every so many candidates are tried first, then halves of the step around the best: with one amplitude and one speed, χ² has one
-valley a factor of 1.7 wide or wider."""
+COARSE: Final = 8
+"""Every so many candidates are tried first, then halves of the step around the best. Curves of several terms seen by two scans may
+have two valleys of like depth; then scans do not tell which, and the penalty does."""
 
 MOST_FOR_NOISE: Final = 20_000
 """Voxels of a region from which its noise is found: enough for 2 % of it."""

@@ -10,7 +10,7 @@ FAMILIES: Final = {
     "lesion": ("lesion", "tumour", "tumor"),
     "salivary_glands": ("parotid", "submandibular", "sublingual"),
     "red_marrow": ("red_marrow", "spine", "vertebrae"),
-    "remainder": ("remainder", "body", "lung"),
+    "remainder": ("remainder", "lung"),
 }
 """Families of regions that keep an agent alike, by the beginnings of their names."""
 

@@ -241,6 +241,13 @@ def test_most_of_the_integral_after_the_last_scan_is_flagged():
     assert "EXTRAPOLATED" in codes(fit("mono", mono(100, (4, 24, 48))))
 
 
+def test_a_curve_that_is_gone_before_the_first_scan_is_refused():
+    gone = Curve("stomach", np.array([20.0, 48, 60, 72]), np.array([1e5, 0.0, 0.0, 0.0]), np.full(4, 1e3))
+    with pytest.raises(DosimetryError, match="gone before the first scan"):
+        fit("mono", gone)
+    assert "EXTRAPOLATED" in codes(fit("mono", mono(12, (48, 60, 72), region="stomach")))
+
+
 def test_every_method_of_the_contract_is_made_by_name():
     for method in METHODS:
         assert tac_model(method, Known(LU177.half_life_h)).method == method
