@@ -32,6 +32,30 @@ def trapezoid_weights_h(t_h: Array, tail_h: float) -> Array:
     return weights
 
 
+def trapezoid_doubt_bq_h(curve: Curve, tail_h: float, physical_half_life_h: float) -> float:
+    """Return the standard uncertainty [Bq h] of the trapezoids' own rules, noise of the points aside.
+
+    Each rule is taken as one end of what may be, the other end as the other, and what lies between as equally likely: a rise from
+    zero or the first slope continued back, instead of a constant head; exponentials instead of straight lines; nothing at all after
+    the last scan where no fall was seen, else a slope as uncertain as its two points.
+    """
+    t, a = curve.t_h, curve.activity_bq
+    constant, first = float(t[0] * a[0]), (a[0], a[1]) if a.size > 1 else (a[0], a[0])
+    falls = first[1] > 0 and first[0] > first[1]
+    rate = np.log(first[0] / first[1]) / (t[1] - t[0]) if falls else 0.0
+    head = float(a[0] * np.expm1(rate * t[0]) / rate) - constant if falls else constant / 2.0
+    both = (a[:-1] > 0) & (a[1:] > 0) & (a[:-1] != a[1:])
+    lines = np.diff(t) * (a[:-1] + a[1:]) / 2.0
+    ratio = np.where(both, a[:-1] / np.where(a[1:] > 0, a[1:], 1.0), np.e)
+    curves = np.where(both, np.diff(t) * (a[:-1] - a[1:]) / np.log(ratio), lines)
+    tail = float(a[-1]) * tail_h / LN2
+    doubt = tail
+    if a.size > 1 and tail_h < physical_half_life_h and min(a[-2:]) > 0:
+        relative = np.where(curve.activity_sd_bq[-2:] > 0, curve.activity_sd_bq[-2:] / a[-2:], 0.0)
+        doubt = min(tail, np.sqrt(3.0) * tail * tail_h / LN2 * float(np.linalg.norm(relative)) / float(t[-1] - t[-2]))
+    return float(np.linalg.norm([head, (lines - curves).sum(), doubt])) / float(np.sqrt(3.0))
+
+
 def time_shares(t_h: Array, terms: Array) -> Array:
     """Return how much each scan says about the integral: trapezoid weights with the fitted curve's tail.
 

@@ -12,7 +12,7 @@ FAMILIES: Final = {
     "red_marrow": ("red_marrow", "spine", "vertebrae"),
     "remainder": ("remainder", "lung"),
 }
-"""Families of regions that keep an agent alike, by the beginnings of their names."""
+"""Families of regions that keep an agent alike, by the beginnings of their names or of words in them."""
 
 
 def is_lesion(name: str) -> bool:
@@ -21,8 +21,14 @@ def is_lesion(name: str) -> bool:
 
 
 def kinetic_family(name: str) -> str | None:
-    """Return the family of regions whose kinetics a region shares (``kidney_left`` is of ``kidneys``), None for any other."""
-    return next((family for family, beginnings in FAMILIES.items() if name.startswith(beginnings)), None)
+    """Return the family of regions whose kinetics a region shares (``kidney_left``, ``Left Kidney``: ``kidneys``), None for any other."""
+    plain = name.casefold().replace(" ", "_")
+    words = plain.split("_")
+    if "without" not in words and any(word.startswith(FAMILIES["lesion"]) for word in words):
+        return "lesion"
+    whole = (family for family, beginnings in FAMILIES.items() if plain.startswith(beginnings))
+    by_word = (family for family, beginnings in FAMILIES.items() if any(word.startswith(beginnings) for word in words))
+    return next(whole, next(by_word, None))
 
 
 def unions(names: Iterable[str], lesions_in_liver: Iterable[str]) -> dict[str, tuple[str, ...]]:

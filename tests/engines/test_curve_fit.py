@@ -14,6 +14,7 @@ from mrtai.units import LN2, SECONDS_PER_HOUR
 from mrtai.values.curve import LARGE_ERROR, Curve
 from mrtai.values.half_life import EarlierCycle, Known
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import kinetic_family
 
 LU177 = nuclide("Lu-177")
 DOTATATE = agent_priors("DOTATATE").kinetics
@@ -246,6 +247,30 @@ def test_a_curve_that_is_gone_before_the_first_scan_is_refused():
     with pytest.raises(DosimetryError, match="gone before the first scan"):
         fit("mono", gone)
     assert "EXTRAPOLATED" in codes(fit("mono", mono(12, (48, 60, 72), region="stomach")))
+
+
+def test_trapezoids_know_that_their_rules_are_rules():
+    # truth within the 95 % interval for curves of very different half-lives and schedules, and rightly doubtful where no fall was seen
+    for half_life_h in (20, 50, 120):
+        for t_h in ((24, 96, 168), (4, 24, 72), (24, 48, 72, 168)):
+            result = fit("trapezoid", mono(half_life_h, t_h, relative_sd=0.01))
+            low, high = result.tia_95_bq_s
+            assert low <= 1e8 * half_life_h / LN2 * SECONDS_PER_HOUR <= high, (half_life_h, t_h)
+    rising = fit("auto", Curve("stomach", np.array([24.0, 96.0]), np.array([5e7, 7e7]), np.full(2, 2e6)))
+    assert rising.model == "trapezoid"
+    assert {"EXTRAPOLATED", "LARGE_ERROR_LIKELY"} <= codes(rising)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("kidney_left", "kidneys"), ("Left Kidney", "kidneys"), ("KIDNEYS", "kidneys"), ("liver_without_lesions", "liver"),
+        ("liver", "liver"), ("liver lesion 2", "lesion"), ("lesion_12", "lesion"), ("tumour_total", "lesion"), ("red_marrow", "red_marrow"),
+        ("vertebrae_L3", "red_marrow"), ("parotid_left", "salivary_glands"), ("remainder", "remainder"), ("stomach", None), ("body", None),
+    ],
+)  # fmt: skip
+def test_regions_find_their_family_however_they_are_written(name, family):
+    assert kinetic_family(name) == family
 
 
 def test_every_method_of_the_contract_is_made_by_name():
