@@ -42,7 +42,7 @@ from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.chain import Chain
 from mrtai.values.dose import Dose
 from mrtai.values.half_life import Known
-from mrtai.values.image import Image
+from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol as DosimetryProtocol
@@ -98,7 +98,8 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     contours = step(segment, aligned, engines.segmenter)
     fits, tia, tia_sd = step(integrate, aligned, contours, protocol, engines)
     dose = step(absorb, tia, aligned, engines.dose)
-    report = replace(step(measure, aligned, contours, fits, tia, dose, protocol, engines), tia_sd=tia_sd)
+    dose_rates = step(rates, aligned, engines.dose)
+    report = replace(step(measure, aligned, contours, fits, tia, dose, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates)
     return step(check, report, fits, engines)
 
 
@@ -127,6 +128,12 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
 def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:
     """Return the dose maps of the TIA map in the patient's density."""
     return engine(tia, aligned.density)
+
+
+def rates(aligned: Aligned, engine: DoseEngine) -> tuple[Image, ...]:
+    """Return the absorbed dose rate at the start of each scan [Gy/s]: what one second of that scan's activity gives."""
+    seconds = [replace(spect, quantity=Quantity.TIME_INTEGRATED_ACTIVITY) for spect in aligned.spects]
+    return tuple(replace(engine(second, aligned.density).total, quantity=Quantity.DOSE_RATE) for second in seconds)
 
 
 def measure(

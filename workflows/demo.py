@@ -28,7 +28,7 @@ def run(folder: Path) -> int:
         return status
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     settings.apply(folder / ".prefect")
-    console.print("The flow: read, align, segment, integrate, absorb, measure, check, write …")
+    console.print("The flow: read, align, segment, integrate, absorb, rates, measure, check, write …")
     from workflows.dose_cycle import dose_cycle  # Prefect reads its settings when it is imported
 
     start = perf_counter()

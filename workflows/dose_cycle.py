@@ -24,7 +24,7 @@ from mrtai.values.refusal import DosimetryError
 
 Result = TypeVar("Result")
 
-ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "measure", "check", "write")
+ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "rates", "measure", "check", "write")
 RETRIES: Final = 2
 RETRY_DELAY_S: Final = 5
 

@@ -165,7 +165,10 @@ def _write_images(report: Report, folder: Path) -> None:
     write_image(folder / "dose.nii.gz", report.dose.total)
     if report.dose.sd is not None:
         write_image(folder / "dose.sd.nii.gz", report.dose.sd)
+    for point, rate in zip(points, report.dose_rates, strict=False):
+        write_image(folder / f"dose_rate_{point.index}.nii.gz", rate)
     write_labels(folder / "labels.nii.gz", report.labels)
+    write_labels(folder / "contours.nii.gz", report.contours)
 
 
 def _put_in_place(partial: Path, out: Path, aside: Path) -> None:

@@ -1,6 +1,7 @@
 """``manifest.json``: how a case came about, so that it can be repeated or explained."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:
         "models": {},
         **extra,
         "schema": SCHEMA,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [{"name": file.name, "sha256": file.sha256} for file in cycle.inputs],
         "protocol": {"name": report.protocol.name, "sha256": report.protocol.sha256},
         "engines": dict(report.engines),

@@ -1,6 +1,6 @@
 """NIfTI images and label maps: units, axes and names are settled here and nowhere else.
 
-On disk: HU, Bq/mL, Bq s/mL, Gy, density in g/mL; positions in RAS millimetres, arrays ``(x, y, z)``. Inside: the units of
+On disk: HU, Bq/mL, Bq s/mL, Gy, Gy/h, density in g/mL; positions in RAS millimetres, arrays ``(x, y, z)``. Inside: the units of
 ``Quantity`` (density in kg/mL), LPS millimetres and arrays ``(z, y, x)``.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mrtai.io.atomic import write_bytes
 from mrtai.io.region_names import SourceRegion, region_names, require_free_names
 from mrtai.physics.materials import NAMES as MATERIAL_NAMES
-from mrtai.units import GRAM_PER_KG, KG_PER_GRAM
+from mrtai.units import GRAM_PER_KG, KG_PER_GRAM, SECONDS_PER_HOUR
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity, Voxels
 from mrtai.values.labels import VIRTUAL_ORIGIN, Labels
@@ -54,6 +54,8 @@ def read_image(path: Path, quantity: Quantity) -> Image:
         )
     if quantity is Quantity.DENSITY:
         return Image((voxels * KG_PER_GRAM).astype(np.float32), quantity, grid)
+    if quantity is Quantity.DOSE_RATE:
+        return Image((voxels / SECONDS_PER_HOUR).astype(np.float32), quantity, grid)
     return Image(_compact(voxels) if quantity is Quantity.HOUNSFIELD else voxels.astype(np.float32), quantity, grid)
 
 
@@ -62,6 +64,8 @@ def write_image(path: Path, image: Image) -> None:
     voxels = image.voxels
     if image.quantity is Quantity.DENSITY:
         voxels = voxels * GRAM_PER_KG
+    elif image.quantity is Quantity.DOSE_RATE:
+        voxels = voxels * SECONDS_PER_HOUR
     elif image.quantity is Quantity.HOUNSFIELD and _fits_int16(voxels):
         voxels = np.rint(voxels).astype(np.int16)
     _write(path, voxels if voxels.dtype == np.int16 else voxels.astype(np.float32), image.grid)

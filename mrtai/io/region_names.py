@@ -109,3 +109,12 @@ def _name_of_label(label: str) -> str:
 
 def _folded(label: str) -> str:
     return re.sub(r"\s+", "_", label.strip().lower())
+
+
+def region_concept(name: str) -> tuple[str | None, str, str]:
+    """Return SNOMED CT code, its meaning and the side (``left``, ``right`` or empty) of a region; the code None where we know none."""
+    known = _known().get(name)
+    if known is None or not known.code:
+        return None, name, ""
+    meaning = getattr(known, "meaning", "") or name.removesuffix(f"_{known.side}").replace("_", " ").capitalize()
+    return known.code, meaning, known.side

@@ -144,6 +144,7 @@ def _scan(report: Report, position: int) -> Json:
         "calibration": point.calibration,
         "dead_time_factor": rounded(point.dead_time_factor),
         "registration_residual_mm": rounded(alignment.residual_mm),
+        "registration": {"moved": alignment.moved, "matrix": [[round(float(x), 9) for x in row] for row in alignment.transform]},
         "flags": flag_list((*point.flags, *alignment.flags)),
     }
 

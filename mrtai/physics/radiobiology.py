@@ -1,11 +1,17 @@
 """Biological effect of a dose that is given slowly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrtai.units import LN2
 from mrtai.values.grid import Array
+from mrtai.values.image import Image, Quantity
+
+Dose = TypeVar("Dose", float, Array)
 
 
 def lea_catcheside(terms: Array, repair_half_life_h: float) -> float:
@@ -20,12 +26,12 @@ def lea_catcheside(terms: Array, repair_half_life_h: float) -> float:
     return float(2.0 * pairs.sum() / total**2)
 
 
-def bed_gy(dose_gy: float, g: float, alpha_beta_gy: float) -> float:
+def bed_gy(dose_gy: Dose, g: float, alpha_beta_gy: float) -> Dose:
     """Return BED = D + G D² / (α/β) [Gy]."""
     return dose_gy + g * dose_gy**2 / alpha_beta_gy
 
 
-def eqd2_gy(biologically_effective_gy: float, alpha_beta_gy: float) -> float:
+def eqd2_gy(biologically_effective_gy: Dose, alpha_beta_gy: float) -> Dose:
     """Return EQD2 = BED / (1 + 2 Gy / (α/β)) [Gy]: the same effect in fractions of 2 Gy."""
     return biologically_effective_gy / (1.0 + 2.0 / alpha_beta_gy)
 
@@ -36,3 +42,20 @@ def rbe_weighted_gy(by_radiation_gy: Mapping[str, float], rbe: Mapping[str, floa
     A site sets the factors; none is assumed. BED and EQD2 are not made of it: they stay those of the physical dose.
     """
     return sum(rbe.get(radiation, 1.0) * gray for radiation, gray in by_radiation_gy.items())
+
+
+def biological_maps(dose: Image, regions: Sequence[tuple[NDArray[np.bool_], float, float]]) -> dict[str, Image]:
+    """Return voxel-wise BED and EQD2 [Gy] in the regions whose parameters are known, 0 elsewhere; empty where none has them.
+
+    Args:
+        dose: absorbed dose [Gy].
+        regions: mask of shape ``(z, y, x)``, Lea–Catcheside factor and α/β [Gy] of each.
+    """
+    if not regions:
+        return {}
+    voxels = dose.require(Quantity.ABSORBED_DOSE).voxels
+    bed, eqd2 = np.zeros_like(voxels), np.zeros_like(voxels)
+    for mask, g, alpha_beta_gy in regions:
+        here = bed_gy(voxels[mask], g, alpha_beta_gy)
+        bed[mask], eqd2[mask] = here, eqd2_gy(here, alpha_beta_gy)
+    return {"BED": replace(dose, voxels=bed), "EQD2": replace(dose, voxels=eqd2)}

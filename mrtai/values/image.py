@@ -19,6 +19,7 @@ class Quantity(Enum):
     ACTIVITY_CONCENTRATION = "Bq/mL"
     TIME_INTEGRATED_ACTIVITY = "Bq s/mL"
     ABSORBED_DOSE = "Gy"
+    DOSE_RATE = "Gy/s"
     DENSITY = "kg/mL"
 
 

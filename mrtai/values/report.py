@@ -183,6 +183,7 @@ class Report:
         check: the second engine's opinion by region; empty where none was asked.
         marrow: dose of the red marrow by each method that can be had.
         tia_sd: standard uncertainty of the TIA map, where voxels have curves of their own.
+        dose_rates: absorbed dose rate at the start of each scan [Gy/s], daughters in equilibrium; empty where not computed.
         next_scan: the time of one more scan that would tell most, while scans are missing.
     """
 
@@ -199,4 +200,5 @@ class Report:
     check: tuple[Check, ...] = ()
     marrow: tuple[MarrowDose, ...] = ()
     tia_sd: Image | None = None
+    dose_rates: tuple[Image, ...] = ()
     next_scan: NextScan | None = None
