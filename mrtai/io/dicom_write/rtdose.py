@@ -52,10 +52,9 @@ def rtdose(
     ds.DoseComment = f"rounded by {float(scaling) / 2:.1e} Gy at most" + ("" if quantity == "Absorbed dose" else "; 0 where α/β is not set")
     ds.TissueHeterogeneityCorrection = "IMAGE"
     ds.ReferencedRTPlanSequence = [reference_to(plan)]
-    ds.ReferencedStructureSetSequence = [reference_to(structures)]
     histograms = [_histogram(row, number) for number, row in enumerate(regions, start=1) if row["absorbed_dose_gy"]["dvh"]["dose_gy"]]
     if histograms:
-        ds.DVHSequence = histograms
+        ds.ReferencedStructureSetSequence, ds.DVHSequence = [reference_to(structures)], histograms
     _pixels(ds, image, float(scaling))
     return finish(ds, RTDoseStorage)
 

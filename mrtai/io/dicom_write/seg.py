@@ -129,6 +129,8 @@ def _binary(case: Case, source: Source, rows: Sequence[Json], grid: Grid) -> Dat
     region (3 GB for 30 regions on 512 × 512 × 400).
     """
     ds = _made(case, source, rows, grid, np.ones((1, *grid.shape[1:], len(rows)), np.uint8), SegmentationTypeValues.BINARY)
+    # of one plane the library could not know the spacing
+    ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = decimals(grid.spacing_mm[2])[0]
     ds.SegmentsOverlap = "YES" if any(row["members"] for row in rows) else "NO"
     positions, sources = frame_positions(grid), _slices_of_source(source, grid)
     items: list[Dataset] = []
