@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mrtai import __version__
+from mrtai.cli.archive import add_export, add_send
 from mrtai.cli.arguments import positive, seed, times
 from mrtai.cli.fit import add_fit
 from mrtai.cli.progress import bar, watched
@@ -22,6 +23,7 @@ REFUSED: Final = 2
 EPILOGUE: Final = """examples:
   mrtai simulate --out study --seed 1
   mrtai run study --protocol lu177-dotatate --labels study/truth/labels.nii.gz --out case
+  mrtai export case --study study
   mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
 
 Research use only. Not a medical device. Decision support under a qualified person.
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure):
+    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure, add_export, add_send):
         command = add(commands)
         command.add_argument("--json", action="store_true", help="print the outcome, or the reason of a refusal, as one JSON object")
         command.add_argument("--traceback", action="store_true", help="show where a fault of ours happened")

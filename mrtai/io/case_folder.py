@@ -60,7 +60,7 @@ def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Pat
     try:
         _write_all(report, partial, manifest)
         require_replaceable(out)  # it may have been signed meanwhile
-        _put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
+        put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -171,7 +171,8 @@ def _write_images(report: Report, folder: Path) -> None:
     write_labels(folder / "contours.nii.gz", report.contours)
 
 
-def _put_in_place(partial: Path, out: Path, aside: Path) -> None:
+def put_in_place(partial: Path, out: Path, aside: Path) -> None:
+    """Move ``partial`` to ``out``; what was there goes ``aside`` and comes back where the move fails."""
     if not out.exists():
         partial.replace(out)
         return

@@ -173,7 +173,14 @@ def _map(proof: Proof, name: str, read: Volume, meant: Image, factor: float) -> 
     total = float(meant.voxels.sum(dtype=np.float64)) * factor
     found = float(read.voxels.sum(dtype=np.float64))
     proof.near(name, "integral over the map, relative", found / total if total else found, 1.0 if total else 0.0, "", INTEGRAL_DOSE)
-    proof.near(name, "voxel volume", abs(float(np.linalg.det(read.affine[:3, :3]))), float(np.prod(grid.spacing_mm)), "mm3", 1e-3 * float(np.prod(grid.spacing_mm)))
+    proof.near(
+        name,
+        "voxel volume",
+        abs(float(np.linalg.det(read.affine[:3, :3]))),
+        float(np.prod(grid.spacing_mm)),
+        "mm3",
+        1e-3 * float(np.prod(grid.spacing_mm)),
+    )
     if read.voxels.size != meant.voxels.size:
         proof.faults.append(f"{name}: {read.voxels.size} voxels for {meant.voxels.size}")
         return

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -21,7 +21,7 @@ UPPER_UNCERTAINTY: Final = "371886008"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """Voxels ``(z, y, x)`` as they lie in a file, and the matrix ``(4, 4)`` from index (x, y, z) to LPS millimetres that the file states."""
+    """Voxels ``(z, y, x)`` as they lie in a file, and the ``(4, 4)`` matrix from index (x, y, z) to LPS millimetres that it states."""
 
     voxels: NDArray[Any]
     affine: Array
@@ -39,8 +39,8 @@ class Volume:
 
 def read_rtdose(path: Path, header: Dataset) -> Volume:
     """Return the dose [Gy] by GDCM, which takes geometry and frame offsets from the file itself."""
-    image = sitk.ReadImage(str(path))
-    stored = sitk.GetArrayViewFromImage(image)
+    image = SimpleITK.ReadImage(str(path))
+    stored = SimpleITK.GetArrayViewFromImage(image)
     scaling = float(image.GetMetaData(DOSE_GRID_SCALING)) if image.HasMetaDataKey(DOSE_GRID_SCALING) else float(header.DoseGridScaling)
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
@@ -139,7 +139,7 @@ def read_segments(path: Path) -> dict[int, Segment]:
         values = np.frombuffer(ds.PixelData, "<u2" if ds.BitsAllocated == 16 else np.uint8)[: int(np.prod(shape))].reshape(shape)
         return {n: Segment(label, values == n, positions, in_plane, step_mm) for n, label in labels.items() if (values == n).any()}
     del ds.PixelData
-    decoded = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).reshape(shape)
+    decoded = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).reshape(shape)
     numbers = np.array([int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for item in frames])
     found = {}
     for n in np.unique(numbers).tolist():

@@ -32,7 +32,9 @@ class Choices:
     dose_on_ct: bool = False
 
 
-def write_objects(case: Case, source: Source, folder: Path, choices: Choices, progress: Callable[[str], None] = lambda _: None) -> list[Path]:
+def write_objects(
+    case: Case, source: Source, folder: Path, choices: Choices, progress: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Write every object of a case into an existing empty folder and return the files; large ones are let go before the next is made."""
     return [_saved(ds, folder, name, progress) for name, ds in objects(case, source, choices)]
 

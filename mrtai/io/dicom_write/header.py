@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 import mrtai
 from mrtai.io.dicom_source import Source
@@ -22,7 +22,17 @@ PATIENT: Final = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirth
 STUDY: Final = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription")
 BODY: Final = ("PatientAge", "PatientSize", "PatientWeight")
 EMPTY_ALLOWED: Final = frozenset(
-    {"PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"}
+    {
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+    }
 )
 """Elements of type 2: there, if need be without a value."""
 
@@ -115,14 +125,14 @@ def series_references(headers: Iterable[Dataset]) -> list[Dataset]:
 
 def finish(ds: Dataset, sop_class: str) -> Dataset:
     """Give an object its class and the UIDs that follow from its content; nothing may change in it afterwards."""
-    ds.SOPClassUID = sop_class
+    ds.SOPClassUID = UID(sop_class)
     for name in ("SOPInstanceUID", "SeriesInstanceUID"):
         setattr(ds, name, "0")
     _replace_random_dimension(ds)
     digest = content_digest(ds)
     ds.SOPInstanceUID, ds.SeriesInstanceUID = derived_uid("instance", digest), derived_uid("series", digest)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, ds.SOPInstanceUID
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(sop_class), ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta = meta
     return ds

@@ -53,7 +53,9 @@ def parametric_map(case: Case, source: Source, image: Image, description: str, n
         device_serial_number="0",
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
-        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=largest / 2, window_width=max(largest, TINY), voi_lut_function="LINEAR_EXACT")],
+        voi_lut_transformations=[
+            highdicom.VOILUTTransformation(window_center=largest / 2, window_width=max(largest, TINY), voi_lut_function="LINEAR_EXACT")
+        ],
         pixel_measures=highdicom.PixelMeasuresSequence(
             pixel_spacing=decimals(grid.spacing_mm[1], grid.spacing_mm[0]),
             slice_thickness=decimals(grid.spacing_mm[2])[0],

@@ -15,6 +15,7 @@ from mrtai.io.read_case import Case, Json
 from mrtai.values.image import Image, Quantity
 
 SERIES: Final = {"Absorbed dose": 9202, "BED": 9207, "EQD2": 9208}
+TINY_GY: Final = float(np.finfo(np.float32).tiny)
 LARGEST_STORED: Final = 2**31 - 1
 """Readers that take 32 bit for signed integers read these numbers right too."""
 
@@ -32,8 +33,11 @@ def rtdose(
     """Return the object of a map of dose [Gy].
 
     Args:
+        case: whose dose it is; ``source`` whose patient, study and space it follows.
+        source: headers of the scans.
         dose: physical dose, or a biologically effective one for ``kind`` ``"EFFECTIVE"``.
-        plan, structures: the objects that the dose refers to.
+        plan: the object that the dose refers to.
+        structures: the structure set that its histograms refer to.
         quantity: ``Absorbed dose`` (DoseType PHYSICAL), ``BED`` or ``EQD2`` (EFFECTIVE).
         regions: rows of results whose histograms go with the map, in the order of the structure set's ROI numbers.
     """
@@ -61,7 +65,7 @@ def rtdose(
 
 def dose_scaling(largest_gy: float) -> DSfloat:
     """Return the dose of one stored unit [Gy], as the decimal string of 16 characters that divides: rounded up, never zero."""
-    exact = max(largest_gy, np.finfo(np.float32).tiny) / LARGEST_STORED
+    exact = max(largest_gy, TINY_GY) / LARGEST_STORED
     text = DSfloat(exact, auto_format=True)
     return text if float(text) >= exact else DSfloat(exact * (1 + 1e-9), auto_format=True)
 
@@ -84,7 +88,13 @@ def _histogram(row: Json, number: int) -> Dataset:
     item, roi = Dataset(), Dataset()
     roi.ReferencedROINumber, roi.DVHROIContributionType = number, "INCLUDED"
     item.DVHReferencedROISequence = [roi]
-    item.DVHType, item.DoseUnits, item.DoseType, item.DVHDoseScaling, item.DVHVolumeUnits = "CUMULATIVE", "GY", "PHYSICAL", decimal(1.0), "CM3"
+    item.DVHType, item.DoseUnits, item.DoseType, item.DVHDoseScaling, item.DVHVolumeUnits = (
+        "CUMULATIVE",
+        "GY",
+        "PHYSICAL",
+        decimal(1.0),
+        "CM3",
+    )
     # the first pair may start above zero: its width is then that dose, as in the standard's example
     widths_gy = np.diff(edges_gy, append=edges_gy[-1] + (edges_gy[-1] - edges_gy[-2] if len(edges_gy) > 1 else 1.0))
     item.DVHNumberOfBins = len(edges_gy)

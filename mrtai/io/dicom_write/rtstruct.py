@@ -31,7 +31,9 @@ def rtstruct(case: Case, source: Source) -> Dataset:
     headers = source.home.ct or source.home.spect
     ds.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
     ds.StructureSetROISequence, ds.ROIContourSequence, ds.RTROIObservationsSequence = [], [], []
-    images = {round(float(np.dot(_position(one), case.contours.grid.direction[:, 2])), 2): one for one in headers if "ImagePositionPatient" in one}
+    images = {
+        round(float(np.dot(_position(one), case.contours.grid.direction[:, 2])), 2): one for one in headers if "ImagePositionPatient" in one
+    }
     for number, row in enumerate(case.drawn, start=1):
         ds.StructureSetROISequence.append(_roi(case, source, row, number))
         ds.ROIContourSequence.append(_contours(case, row, number, images))

@@ -39,7 +39,10 @@ def structured_report(case: Case, source: Source, segments: Dataset, numbers: di
     """Return the report: one group a region with its numbers, one a region and scan with its activity at that time.
 
     Args:
-        segments: the segmentation; ``numbers`` the segment number of each drawn region. Sums of regions have no segment.
+        case: whose numbers these are.
+        source: headers of the scans.
+        segments: the segmentation.
+        numbers: the segment number of each drawn region; sums of regions have no segment.
         dose: the RT Dose that the numbers were measured in.
     """
     rows = case.results["regions"]
@@ -123,9 +126,7 @@ def _group(
         common["finding_sites"] = [sr.FindingSite(anatomic_location=kind, laterality=side)]
     if row["name"] not in numbers:
         return sr.MeasurementsAndQualitativeEvaluations(**common)
-    images = [
-        sr.SourceImageForSegmentation(one.SOPClassUID, one.SOPInstanceUID) for one in (source.home.ct or source.home.spect)[:1]
-    ]
+    images = [sr.SourceImageForSegmentation(one.SOPClassUID, one.SOPInstanceUID) for one in (source.home.ct or source.home.spect)[:1]]
     referenced = sr.ReferencedSegment(
         sop_class_uid=segments.SOPClassUID,
         sop_instance_uid=segments.SOPInstanceUID,
@@ -158,5 +159,3 @@ def _uncertainty(sd: float | None) -> Any:
 
 def _short(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
-
-
