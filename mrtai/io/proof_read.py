@@ -15,7 +15,7 @@ from mrtai.units import ML_PER_MM3
 from mrtai.values.grid import Array
 
 DOSE_GRID_SCALING: Final = "3004|000e"
-OFFSET_EVENT: Final = "126072"
+BITS_PER_BYTE: Final = 8
 UPPER_UNCERTAINTY: Final = "371886008"
 
 
@@ -137,9 +137,13 @@ def read_segments(path: Path) -> dict[int, Segment]:
     shape = (len(frames), int(ds.Rows), int(ds.Columns))
     if ds.SegmentationType == "LABELMAP":
         values = np.frombuffer(ds.PixelData, "<u2" if ds.BitsAllocated == 16 else np.uint8)[: int(np.prod(shape))].reshape(shape)
-        return {n: Segment(label, values == n, positions, in_plane, step_mm) for n, label in labels.items() if (values == n).any()}
-    del ds.PixelData
-    decoded = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).reshape(shape)
+        return {n: Segment(label, values == n, positions, in_plane, step_mm) for n, label in labels.items() if n and (values == n).any()}
+    if np.prod(shape) % BITS_PER_BYTE:  # GDCM loses the bits of a last byte that is not full
+        bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), count=int(np.prod(shape)), bitorder="little")
+        decoded = bits.reshape(shape)
+    else:
+        del ds.PixelData
+        decoded = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).reshape(shape)
     numbers = np.array([int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for item in frames])
     found = {}
     for n in np.unique(numbers).tolist():

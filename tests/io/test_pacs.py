@@ -162,7 +162,19 @@ def test_one_uid_with_another_content_is_refused(files, tmp_path):
 def certificate(folder, name):
     """Return key and self-signed certificate for 127.0.0.1."""
     key, cert = folder / f"{name}.key", folder / f"{name}.pem"
-    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
     subprocess.run([program("openssl"), *words, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     return key, cert
 

@@ -1,0 +1,223 @@
+"""Every object written and proven on every way a volume can lie, and every planted fault found."""
+
+import logging
+import re
+
+import numpy as np
+import pydicom
+import pytest
+
+from mrtai.io.dicom_write import Choices, write_objects
+from mrtai.io.dicom_write.header import finish
+from mrtai.io.proof import prove
+from mrtai.physics.polygon import inside_fraction
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+from tests.io.case_maker import DIRECTIONS, grid_of, made_case, made_source, standard_labels
+
+
+@pytest.fixture(scope="module")
+def source():
+    return made_source()
+
+
+def written(case, source, folder, choices=None):
+    folder.mkdir(exist_ok=True)
+    return write_objects(case, source, folder, choices or Choices())
+
+
+def require_proven(case, source, folder, choices=None):
+    files = written(case, source, folder, choices)
+    proof = prove(files, case, source, choices or Choices())
+    assert len(proof.checks) > 40 and all(check.agrees for check in proof.checks)
+    return {path.stem: path for path in files}
+
+
+def dice_of_contours(path, case):
+    """Return Dice by region of the outlines filled again on the grid; slices found by position alone."""
+    ds, grid = pydicom.dcmread(path), case.contours.grid
+    inverse = np.linalg.inv(grid.affine)
+    found = {}
+    for roi, row in zip(ds.ROIContourSequence, case.drawn, strict=True):
+        by_slice = {}
+        for contour in roi.ContourSequence:
+            index = np.array(contour.ContourData, float).reshape(-1, 3) @ inverse[:3, :3].T + inverse[:3, 3]
+            by_slice.setdefault(round(index[0, 2]), []).append(index[:, :2])
+        filled = np.zeros(grid.shape, bool)
+        for k, polygons in by_slice.items():
+            filled[k] = inside_fraction(polygons, grid.shape[1:]) >= 0.5
+        mask = case.mask(row)
+        found[row["name"]] = 2 * (filled & mask).sum() / (filled.sum() + mask.sum())
+    return found
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_every_orientation_is_proven(direction, source, tmp_path):
+    case = made_case(standard_labels(grid_of(direction)))
+    files = require_proven(case, source, tmp_path)
+    # outlines run along voxel edges: nothing at all is lost, however small the region
+    assert set(dice_of_contours(files["rtstruct"], case).values()) == {1.0}
+
+
+@pytest.mark.parametrize("spacing_mm", [(2.0, 3.5, 4.0), (1.0, 1.0, 7.0), (4.41806, 4.41806, 4.41806)])
+@pytest.mark.parametrize("choices", [Choices(), Choices(labelmap=True)])
+def test_every_spacing_and_kind_is_proven(spacing_mm, choices, source, tmp_path):
+    require_proven(made_case(standard_labels(grid_of("oblique by 17 degrees", spacing_mm=spacing_mm))), source, tmp_path, choices)
+
+
+def test_odd_frames_share_bytes_and_come_back(source, tmp_path):
+    # 5 x 7 voxels a frame: bits of neighbouring frames share a byte
+    grid = grid_of(shape=(9, 5, 7))
+    voxels = (np.random.default_rng(3).random(grid.shape) * 4).astype(np.uint8)
+    require_proven(made_case(Labels(voxels, {1: "liver", 2: "spleen", 3: "lesion_1"}, grid)), source, tmp_path)
+
+
+def test_sixty_regions_and_one_of_a_million_voxels(source, tmp_path):
+    grid = grid_of(shape=(104, 104, 104), spacing_mm=(2.0, 2.0, 2.0))
+    voxels = np.zeros(grid.shape, np.uint8)
+    voxels[:100, :100, :100] = 1
+    places = np.random.default_rng(1).integers(2, 98, (59, 3))
+    for value, (k, j, i) in enumerate(places, start=2):
+        voxels[k : k + 2, j : j + 3, i : i + 2] = value
+    voxels[tuple(places.T)] = np.arange(2, 61)  # no region is covered whole by a later one
+    names = {1: "liver"} | {n: f"lesion_{n - 1}" for n in range(2, 61)}
+    require_proven(made_case(Labels(voxels, names, grid)), source, tmp_path)
+
+
+def test_dose_on_the_grid_of_the_contours(source, tmp_path):
+    labels = standard_labels(grid_of(shape=(24, 40, 48), spacing_mm=(1.5, 1.5, 2.0)))
+    require_proven(made_case(labels, dose_grid=grid_of(shape=(12, 20, 24))), source, tmp_path, Choices(dose_on_ct=True))
+
+
+def test_the_same_case_gives_the_same_files(source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    first, second = written(case, source, tmp_path / "a"), written(case, source, tmp_path / "b")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_another_content_has_another_uid(source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    other = made_case(standard_labels(grid_of()))
+    other.results["regions"][0]["mass_g"] *= 1.01
+    uids = [
+        {path.stem: pydicom.dcmread(path).SOPInstanceUID for path in written(c, source, tmp_path / n)}
+        for c, n in ((case, "a"), (other, "b"))
+    ]
+    assert {name for name in uids[0] if uids[0][name] != uids[1][name]} == {"sr"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Doe^Jane", "Yamada^Tarou=山田^太郎=やまだ^たろう", "Люкceмбypг^Анна", "Hong^Gildong=洪^吉洞=홍^길동", "X^Y^Z^Dr^Jr", "Buc^Jérôme"],
+)
+def test_names_in_any_script_survive_and_stay_inside(name, source, tmp_path, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    named = made_source(PatientName=name, SpecificCharacterSet="ISO_IR 192", PatientID="ID-ŁÓDŹ-7")
+    case = made_case(standard_labels(grid_of()))
+    files = require_proven(case, named, tmp_path)
+    for path in files.values():
+        ds = pydicom.dcmread(path)
+        assert str(ds.PatientName) == name and ds.PatientID == "ID-ŁÓDŹ-7"
+    said = caplog.text + "".join(capfd.readouterr()) + " ".join(path.name for path in tmp_path.iterdir())
+    assert not any(part in said for part in (*re.split("[=^]", name), "ID-ŁÓDŹ-7") if len(part) > 2)
+    # the source itself is left as it was
+    assert str(named.home.spect[0].PatientName) == name
+
+
+def test_times_are_in_the_zone_of_the_source(source, tmp_path):
+    for path in written(made_case(standard_labels(grid_of())), source, tmp_path):
+        ds = pydicom.dcmread(path)
+        assert ds.TimezoneOffsetFromUTC == "+0100"
+        assert (ds.SeriesDate, ds.SeriesTime) == ("20260310", "130000")  # 12:00 UTC
+
+
+def test_the_scaling_error_is_stated_and_holds(source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    ds = pydicom.dcmread({p.stem: p for p in written(case, source, tmp_path)}["rtdose"])
+    stated_gy = float(re.search(r"rounded by ([0-9.e+-]+) Gy", ds.DoseComment)[1])
+    read_gy = np.frombuffer(ds.PixelData, "<u4").reshape(case.dose.voxels.shape) * float(ds.DoseGridScaling)
+    assert np.abs(read_gy - case.dose.voxels).max() <= 1.05 * stated_gy  # stated to two digits
+
+
+def spoiled(path, change, *, new_uid=True):
+    ds = pydicom.dcmread(path)
+    change(ds)
+    if new_uid:
+        finish(ds, ds.SOPClassUID)
+    ds.save_as(path, enforce_file_format=True)
+
+
+def mirrored(ds):
+    stored = np.frombuffer(ds.PixelData, "<u4").reshape(ds.NumberOfFrames, ds.Rows, ds.Columns)
+    ds.PixelData = np.ascontiguousarray(stored[:, :, ::-1]).tobytes()
+
+
+def shifted(ds):
+    for item in ds.PerFrameFunctionalGroupsSequence:
+        place = item.PlanePositionSequence[0]
+        place.ImagePositionPatient = [float(place.ImagePositionPatient[0]) + 3.0, *place.ImagePositionPatient[1:]]
+
+
+def scaled(ds):
+    ds.DoseGridScaling = f"{float(ds.DoseGridScaling) * 1.01:.10e}"[:16]
+
+
+def other_patient(ds):
+    ds.PatientID = "ANOTHER"
+
+
+def other_study(ds):
+    ds.StudyInstanceUID = "1.2.3.99"
+
+
+def other_number(ds):
+    found = [item for item in ds.ContentSequence if "ContentSequence" in item][-1]
+    number = next(item for item in found.ContentSequence[0].ContentSequence if item.ValueType == "NUM")
+    number.MeasuredValueSequence[0].NumericValue = "7"
+
+
+def turned(ds):
+    matrix = ds.RegistrationSequence[1].MatrixRegistrationSequence[0].MatrixSequence[0]
+    values = np.array(matrix.FrameOfReferenceTransformationMatrix, float).reshape(4, 4)
+    matrix.FrameOfReferenceTransformationMatrix = [f"{x:.9g}" for x in np.linalg.inv(values).ravel()]
+
+
+def without_a_hole(ds):
+    ds.ROIContourSequence[3].ContourSequence = ds.ROIContourSequence[3].ContourSequence[:-2]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("rtdose", mirrored, "rtdose: largest difference of a voxel"),
+        ("seg", shifted, "seg: distance of the centroids"),
+        ("rtdose", scaled, "rtdose: integral over the map"),
+        ("pmap_tia", other_patient, "pmap_tia: PatientID is not that of the source"),
+        ("sr", other_study, "sr: StudyInstanceUID is not that of the source"),
+        ("sr", other_number, "sr: "),
+        ("reg_2", turned, "reg_2: where it puts the corners"),
+        ("rtstruct", without_a_hole, "rtstruct: volume of kidney_left"),
+    ],
+)
+def test_a_planted_fault_is_caught(name, change, says, source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    files = written(case, source, tmp_path)
+    prove(files, case, source, Choices())
+    spoiled(tmp_path / f"{name}.dcm", change)
+    with pytest.raises(DosimetryError) as refused:
+        prove(files, case, source, Choices())
+    assert refused.value.code == "PROOF_FAILED"
+    assert says in str(refused.value)
+    assert "ANOTHER" not in str(refused.value)
+
+
+def test_a_stale_uid_is_caught(source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    files = written(case, source, tmp_path)
+
+    def change(ds):
+        ds.SeriesDescription = "another"
+
+    spoiled(tmp_path / "pdf.dcm", change, new_uid=False)
+    with pytest.raises(DosimetryError, match="pdf: the SOP instance UID is not that of the content"):
+        prove(files, case, source, Choices())
