@@ -140,6 +140,7 @@ class _Record:
         self.mine = self.all.setdefault(target, {})
 
     def require_same(self, items: Sequence[ToSend]) -> None:
+        """Refuse objects whose UID was sent with another content."""
         changed = [item.path.name for item in items if self.mine.get(item.uid, {}).get("sha256", item.sha256) != item.sha256]
         if changed:
             raise DosimetryError(
@@ -151,14 +152,17 @@ class _Record:
             )
 
     def state(self, item: ToSend) -> str:
+        """Return what became of an object so far."""
         return str(self.mine.get(item.uid, {}).get("state", NOT_TRIED))
 
     def put(self, item: ToSend, state: str, reason: str = "") -> None:
+        """Write down a new state at once."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
         self.mine[item.uid] = {"file": item.path.name, "sha256": item.sha256, "state": state, "reason": reason, "at": at}
         self._write()
 
     def lost(self, item: ToSend, reason: str) -> None:
+        """Write down why the link was lost; what was under way stays so."""
         if self.state(item) == SENDING:
             self.mine[item.uid]["reason"] = reason
             self._write()
@@ -166,6 +170,7 @@ class _Record:
             self.put(item, NOT_TRIED, reason)
 
     def committed(self, item: ToSend, answer: bool | None) -> None:
+        """Write down the archive's commitment; a refused object is sent again by the next call."""
         self.mine[item.uid]["committed"] = answer
         if answer is False:  # the archive does not have it after all: the next call sends it again
             self.mine[item.uid]["state"] = FAILED
@@ -173,6 +178,7 @@ class _Record:
         self._write()
 
     def outcome(self, item: ToSend) -> SentObject:
+        """Return what became of an object, for the caller."""
         entry = self.mine.get(item.uid, {})
         return SentObject(item.path.name, item.uid, self.state(item), str(entry.get("reason", "")), entry.get("committed"))
 

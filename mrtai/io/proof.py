@@ -136,12 +136,12 @@ def _content(proof: Proof, path: Path, ds: Dataset, case: Case, source: Source, 
     name = path.stem
     if name == "rtdose":
         read = read_rtdose(path, ds)
-        meant = dose_map(case, case.dose, choices)
+        meant = dose_map(case, choices)
         _map(proof, name, read, meant, 1.0)
         _region_doses(proof, name, read, meant, case)
     elif name.startswith("rtdose_"):
         maps = biological_maps(case.dose, biological_regions(case))
-        _map(proof, name, read_rtdose(path, ds), dose_map(case, maps[name.removeprefix("rtdose_").upper()], choices), 1.0)
+        _map(proof, name, read_rtdose(path, ds), maps[name.removeprefix("rtdose_").upper()], 1.0)
     elif name.startswith("pmap_"):
         image, factor = _mapped(case, name)
         _map(proof, name, read_float_map(pydicom.dcmread(path)), image, factor)
@@ -171,7 +171,7 @@ def _map(proof: Proof, name: str, read: Volume, meant: Image, factor: float) -> 
     """Compare integral, centre of mass and voxels at places in the patient."""
     grid = meant.grid
     total = float(meant.voxels.sum(dtype=np.float64)) * factor
-    found = float(read.voxels.sum(dtype=np.float64))
+    found = float(read.voxels.sum(dtype=np.float64)) * read.scale
     proof.near(name, "integral over the map, relative", found / total if total else found, 1.0 if total else 0.0, "", INTEGRAL_DOSE)
     proof.near(
         name,
@@ -184,7 +184,7 @@ def _map(proof: Proof, name: str, read: Volume, meant: Image, factor: float) -> 
     if read.voxels.size != meant.voxels.size:
         proof.faults.append(f"{name}: {read.voxels.size} voxels for {meant.voxels.size}")
         return
-    index = _places(meant.voxels != 0, grid)
+    index = _places(meant.voxels, grid)
     values = read.at(_world(grid, index))
     largest = max(float(meant.voxels.max()) * factor, float(np.finfo(np.float32).tiny))
     wrong = np.abs(values - meant.voxels[tuple(index.T[::-1])].astype(np.float64) * factor).max() / largest
@@ -292,11 +292,12 @@ def _registration(proof: Proof, name: str, ds: Dataset, case: Case, source: Sour
     proof.faults.append(f"{name}: the scan's frame of reference is not in it")
 
 
-def _places(preferred: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return voxel indices (x, y, z): some with a value, some of all, the same every time."""
-    chosen = _some(np.argwhere(preferred)[:, ::-1])
-    anywhere = np.random.default_rng(7).integers(0, grid.shape[::-1], (PLACES, 3))
-    return np.concatenate([chosen, anywhere])
+def _places(voxels: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return voxel indices (x, y, z), the same every time: the highest voxel, some with a value, some of all."""
+    drawn = np.random.default_rng(7).integers(0, voxels.size, 100 * PLACES)
+    with_value = drawn[voxels.ravel()[drawn] != 0][:PLACES]
+    flat = np.concatenate([[int(voxels.argmax())], with_value, drawn[:PLACES]])
+    return np.column_stack(np.unravel_index(flat, voxels.shape))[:, ::-1]
 
 
 def _some(index: np.ndarray) -> np.ndarray:
@@ -311,7 +312,7 @@ def _world(grid: Grid, index: np.ndarray) -> Array:
 
 
 def _mask_centre(mask: np.ndarray, grid: Grid) -> Array:
-    return _world(grid, np.argwhere(mask)[:, ::-1].mean(axis=0))
+    return _centre(mask, grid.affine)
 
 
 def _centre(voxels: np.ndarray, affine: Array) -> Array:

@@ -21,7 +21,7 @@ UPPER_UNCERTAINTY: Final = "371886008"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """Voxels ``(z, y, x)`` as they lie in a file, and the ``(4, 4)`` matrix from index (x, y, z) to LPS millimetres that it states."""
+    """Voxels ``(z, y, x)`` of a file, to be multiplied by ``scale``, and the ``(4, 4)`` matrix from index (x, y, z) to LPS mm."""
 
     voxels: NDArray[Any]
     affine: Array
@@ -33,19 +33,19 @@ class Volume:
         index = np.rint(places_mm @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.int64)
         inside = np.all((index >= 0) & (index < np.array(self.voxels.shape[::-1])), axis=1)
         values = np.zeros(len(places_mm))
-        values[inside] = self.voxels[tuple(index[inside].T[::-1])].astype(np.float64)
+        values[inside] = self.voxels[tuple(index[inside].T[::-1])].astype(np.float64) * self.scale
         return values
 
 
 def read_rtdose(path: Path, header: Dataset) -> Volume:
     """Return the dose [Gy] by GDCM, which takes geometry and frame offsets from the file itself."""
     image = SimpleITK.ReadImage(str(path))
-    stored = SimpleITK.GetArrayViewFromImage(image)
+    stored = SimpleITK.GetArrayFromImage(image)  # a view would outlive the image
     scaling = float(image.GetMetaData(DOSE_GRID_SCALING)) if image.HasMetaDataKey(DOSE_GRID_SCALING) else float(header.DoseGridScaling)
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return Volume((stored * np.float64(scaling)).astype(np.float64), affine)
+    return Volume(stored, affine, scaling)
 
 
 def read_float_map(ds: Dataset) -> Volume:

@@ -72,7 +72,9 @@ class Case:
         """Return the voxels of a drawn region on the contours' grid, shape ``(z, y, x)``."""
         values = {name: value for value, name in self.contours.names.items()}
         members = self._members(row, set(values))
-        inside: NDArray[np.bool_] = np.isin(self.contours.voxels, [values[name] for name in members])
+        wanted = np.zeros(max(values.values()) + 1, dtype=np.bool_)
+        wanted[[values[name] for name in members]] = True
+        inside: NDArray[np.bool_] = wanted[self.contours.voxels]
         return inside
 
     @staticmethod

@@ -50,6 +50,8 @@ def test_the_case_holds_every_documented_file(case):
         "dose.nii.gz",
         "labels.nii.gz",
         "labels.json",
+        "contours.nii.gz",
+        "contours.json",
     }
     assert {path.name for path in (case / "images").iterdir()} == images
     files = {"results.json", "report.html", "report.pdf", "manifest.json", "regions.csv"}

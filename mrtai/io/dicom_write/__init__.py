@@ -26,7 +26,7 @@ from mrtai.values.image import Image
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How objects are written: the segmentation as a label map instead of binary frames, the dose on the contours' (CT) grid."""
+    """How objects are written: the segmentation as a label map instead of binary frames, the absorbed dose on the contours' (CT) grid."""
 
     labelmap: bool = False
     dose_on_ct: bool = False
@@ -48,11 +48,12 @@ def objects(case: Case, source: Source, choices: Choices) -> Iterator[tuple[str,
     segments = segmentation(case, source, labelmap=choices.labelmap)
     yield "seg", segments
     segments = _bare(segments)
-    dose = rtdose(case, source, dose_map(case, case.dose, choices), plan, structures, regions=case.drawn)
+    dose = rtdose(case, source, dose_map(case, choices), plan, structures, regions=case.drawn)
     yield "rtdose", dose
     dose = _bare(dose)
+    # on the dose's own grid whatever was chosen: interpolation would overshoot at the regions' borders
     for kind, image in biological_maps(case.dose, biological_regions(case)).items():
-        yield f"rtdose_{kind.lower()}", rtdose(case, source, dose_map(case, image, choices), plan, structures, quantity=kind)
+        yield f"rtdose_{kind.lower()}", rtdose(case, source, image, plan, structures, quantity=kind)
     yield "pmap_dose", parametric_map(case, source, case.dose, "Absorbed dose", 9220)
     yield "pmap_tia", parametric_map(case, source, case.tia, "Time-integrated activity", 9221)
     for index, rate in enumerate(case.dose_rates, start=1):
@@ -64,9 +65,9 @@ def objects(case: Case, source: Source, choices: Choices) -> Iterator[tuple[str,
     yield "pdf", encapsulated_pdf(case, source)
 
 
-def dose_map(case: Case, image: Image, choices: Choices) -> Image:
-    """Return the map as it is written: on its own grid, or interpolated onto the contours' grid."""
-    return resampled(image, case.contours.grid) if choices.dose_on_ct else image
+def dose_map(case: Case, choices: Choices) -> Image:
+    """Return the absorbed dose as it is written: on its own grid, or interpolated onto the contours' grid."""
+    return resampled(case.dose, case.contours.grid) if choices.dose_on_ct else case.dose
 
 
 def biological_regions(case: Case) -> list[tuple[NDArray[np.bool_], float, float]]:

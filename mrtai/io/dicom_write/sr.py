@@ -84,14 +84,16 @@ def _groups(case: Case, source: Source, row: Json, segments: Dataset, numbers: d
     measured = [one for one in (_measurement(row, *entry) for entry in NUMBERS) if one is not None]
     if not measured:
         return
-    tracking = sr.TrackingIdentifier(uid=tracking_uid(case, row), identifier=str(row["name"]))
+    segment = _segment(source, segments, numbers.get(row["name"]))
     words = [sr.QualitativeEvaluation(name=codes.VERDICT, value=codes.verdict(row["verdict"]))]
     if row["kinetics"]["model"]:
         words.append(sr.QualitativeEvaluation(name=codes.MODEL, value=codes.model(row["kinetics"]["model"])))
-    yield _group(case, source, row, segments, numbers, tracking, measured, words, None)
+    yield _group(case, row, segment, measured, words, None)
     points = row["time_activity"]
     for n, (t_h, mbq, sd_mbq) in enumerate(zip(points["time_h"], points["activity_mbq"], points["activity_sd_mbq"], strict=True), start=1):
-        one = sr.Measurement(name=codes.ACTIVITY, value=_short(mbq), unit=codes.MEGABECQUEREL, properties=_uncertainty(sd_mbq))
+        one = sr.Measurement(
+            name=codes.ACTIVITY, value=_short(mbq), unit=codes.MEGABECQUEREL, properties=_uncertainty(sd_mbq, codes.MEGABECQUEREL)
+        )
         when = sr.TimePointContext(
             time_point=f"{t_h:.4g} h after administration",
             time_point_order=n,
@@ -99,23 +101,16 @@ def _groups(case: Case, source: Source, row: Json, segments: Dataset, numbers: d
                 value=_short(t_h), unit=codes.HOUR, event_type=codes.ADMINISTRATION
             ),
         )
-        yield _group(case, source, row, segments, numbers, tracking, [one], [], when)
+        yield _group(case, row, segment, [one], [], when)
 
 
 def _group(
-    case: Case,
-    source: Source,
-    row: Json,
-    segments: Dataset,
-    numbers: dict[str, int],
-    tracking: sr.TrackingIdentifier,
-    measured: list[Any],
-    words: list[Any],
-    when: sr.TimePointContext | None,
+    case: Case, row: Json, segment: sr.ReferencedSegment | None, measured: list[Any], words: list[Any], when: sr.TimePointContext | None
 ) -> Any:
+    """Return a measurement group of a region at one time or of all; of a drawn one with its segment, of a sum without."""
     _, kind, side = codes.category_and_type(row["name"], row["kind"])
     common: dict[str, Any] = {
-        "tracking_identifier": tracking,
+        "tracking_identifier": sr.TrackingIdentifier(uid=tracking_uid(case, row), identifier=str(row["name"])),
         "time_point_context": when,
         "finding_type": codes.LESION if row["kind"] == "lesion" else kind,
         "algorithm_id": sr.AlgorithmIdentification(name=f"mrtai {case.results['engines']['dose']}", version=mrtai.__version__),
@@ -124,16 +119,21 @@ def _group(
     }
     if side is not None:
         common["finding_sites"] = [sr.FindingSite(anatomic_location=kind, laterality=side)]
-    if row["name"] not in numbers:
+    if segment is None:
         return sr.MeasurementsAndQualitativeEvaluations(**common)
-    images = [sr.SourceImageForSegmentation(one.SOPClassUID, one.SOPInstanceUID) for one in (source.home.ct or source.home.spect)[:1]]
-    referenced = sr.ReferencedSegment(
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **common)
+
+
+def _segment(source: Source, segments: Dataset, number: int | None) -> sr.ReferencedSegment | None:
+    if number is None:
+        return None
+    image = (source.home.ct or source.home.spect)[0]
+    return sr.ReferencedSegment(
         sop_class_uid=segments.SOPClassUID,
         sop_instance_uid=segments.SOPInstanceUID,
-        segment_number=numbers[row["name"]],
-        source_images=images,
+        segment_number=number,
+        source_images=[sr.SourceImageForSegmentation(image.SOPClassUID, image.SOPInstanceUID)],
     )
-    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **common)
 
 
 def _measurement(row: Json, at: tuple[str, ...], name: Any, unit: Any, sd_at: tuple[str, ...] | None) -> Any:
@@ -141,7 +141,7 @@ def _measurement(row: Json, at: tuple[str, ...], name: Any, unit: Any, sd_at: tu
     value = _value(row, at)
     if value is None:
         return None
-    return sr.Measurement(name=name, value=_short(value), unit=unit, properties=_uncertainty(_value(row, sd_at) if sd_at else None))
+    return sr.Measurement(name=name, value=_short(value), unit=unit, properties=_uncertainty(_value(row, sd_at) if sd_at else None, unit))
 
 
 def _value(row: Json, at: tuple[str, ...]) -> float | None:
@@ -151,10 +151,14 @@ def _value(row: Json, at: tuple[str, ...]) -> float | None:
     return None if found is None else float(found)
 
 
-def _uncertainty(sd: float | None) -> Any:
+def _uncertainty(sd: float | None, unit: Any) -> Any:
+    """Return the standard uncertainty above and below, in the unit of the number; the library alone would write it without one."""
     if sd is None:
         return None
-    return sr.MeasurementProperties(upper_measurement_uncertainty=_short(sd), lower_measurement_uncertainty=_short(sd))
+    properties = sr.MeasurementProperties(upper_measurement_uncertainty=_short(sd), lower_measurement_uncertainty=_short(sd))
+    for item in properties:
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [unit]
+    return properties
 
 
 def _short(value: float) -> float:

@@ -1,0 +1,138 @@
+"""From a study to the archive by the commands: run, export, sign, send; and what is refused on the way."""
+
+import json
+import subprocess
+
+import pydicom
+import pytest
+
+from mrtai.cli import main
+from tests.io.orthanc import orthanc
+
+NAME = "Zaphod^Unlikely"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release")
+    patch = pytest.MonkeyPatch()
+    (folder / "key").write_bytes(b"k" * 32)
+    patch.setenv("MRTAI_KEY_FILE", str(folder / "key"))
+    patch.setenv("MRTAI_CONFIG", str(folder / "mrtai.toml"))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def exported(home):
+    """A study of two scans, its case, and the case's objects."""
+    study, case = home / "study", home / "case"
+    assert main(["simulate", "--out", str(study), "--scanner", "ideal", "--times-h", "24,96", "--seed", "5", "--patient", NAME]) == 0
+    labels = study / "truth" / "labels.nii.gz"
+    words = ["run", str(study), "--protocol", "lu177-dotatate", "--labels", str(labels), "--out", str(case), "--check-engine", "none"]
+    assert main(words) == 0
+    assert main(["export", str(case), "--study", str(study)]) == 0
+    return study, case
+
+
+@pytest.fixture(scope="module")
+def archive(home, tmp_path_factory):
+    with orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+        (home / "mrtai.toml").write_text(
+            f'[dicom]\nae_title = "MRTAI"\nlisten_port = {server.listen_port}\n'
+            f'[[target]]\nname = "pacs"\nprotocol = "c-store"\nhost = "127.0.0.1"\nport = {server.dicom_port}\nae_title = "ORTHANC"\n'
+            f'commitment = true\n[[target]]\nname = "web"\nprotocol = "stow-rs"\nurl = "{server.url}/dicom-web"\n'
+        )
+        yield server
+
+
+def signed(case, state="signed"):
+    """As the sign command will leave it."""
+    document = json.loads((case / "results.json").read_text())
+    (case / "results.json").write_text(json.dumps(document | {"state": state}))
+
+
+def test_the_objects_are_those_of_the_case(exported):
+    study, case = exported
+    names = {path.stem for path in (case / "dicom").glob("*.dcm")}
+    assert names >= {
+        "rtdose",
+        "rtplan",
+        "rtstruct",
+        "seg",
+        "sr",
+        "pdf",
+        "pmap_dose",
+        "pmap_tia",
+        "pmap_dose_rate_1",
+        "pmap_dose_rate_2",
+        "reg_2",
+    }
+    first = pydicom.dcmread(next((study / "scan1" / "SPECT").glob("*.dcm")), stop_before_pixels=True)
+    for path in (case / "dicom").glob("*.dcm"):
+        ds = pydicom.dcmread(path)
+        assert (ds.PatientName, ds.PatientID, ds.StudyInstanceUID) == (first.PatientName, first.PatientID, first.StudyInstanceUID)
+    elsewhere = [path for path in case.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+    assert not any(b"Zaphod" in path.read_bytes() or "Zaphod" in path.name for path in elsewhere)
+
+
+def test_a_second_export_changes_nothing(exported):
+    study, case = exported
+    before = {path.name: path.read_bytes() for path in (case / "dicom").iterdir()}
+    assert main(["export", str(case), "--study", str(study)]) == 0
+    assert {path.name: path.read_bytes() for path in (case / "dicom").iterdir()} == before
+
+
+def test_dcmtk_reads_every_object(exported, program):
+    _, case = exported
+    for path in sorted((case / "dicom").glob("*.dcm")):
+        subprocess.run([program("dcmdump", "dcmtk"), "-q", str(path)], check=True, capture_output=True)
+    html = subprocess.run([program("dsr2html", "dcmtk"), str(case / "dicom" / "sr.dcm")], check=True, capture_output=True).stdout.decode()
+    kidney = next(row for row in json.loads((case / "results.json").read_text())["regions"] if row["name"] == "kidney_left")
+    assert "kidney_left" in html and f"{kidney['absorbed_dose_gy']['mean']:.6g} Gy" in html
+
+
+def test_a_draft_is_not_sent_and_a_signed_case_arrives_once(exported, archive, capfd):
+    study, case = exported
+    assert main(["send", str(case), "--to", "pacs"]) == 2
+    assert "unsigned draft" in capfd.readouterr().err
+    signed(case)
+    assert main(["send", str(case), "--to", "pacs"]) == 2  # the objects are still those of the draft
+    assert "no proven objects" in capfd.readouterr().err
+    assert main(["export", str(case), "--study", str(study)]) == 0
+    assert main(["send", str(case), "--to", "pacs"]) == 0
+    files = sorted((case / "dicom").glob("*.dcm"))
+    assert f"{len(files)} objects stored at pacs, {len(files)} committed" in capfd.readouterr().out
+    assert main(["send", str(case), "--to", "web"]) == 0
+    assert main(["send", str(case), "--to", "pacs"]) == 0
+    assert len(archive.instances()) == len(files)
+    for path in files:
+        sent = pydicom.dcmread(path)
+        back = pydicom.dcmread(pydicom.filebase.DicomBytesIO(archive.stored(sent.SOPInstanceUID)))
+        assert back == sent
+
+
+def test_another_patients_study_is_refused_by_name_of_nobody(exported, home, capfd):
+    _, case = exported
+    other = home / "other"
+    assert main(["simulate", "--out", str(other), "--scanner", "ideal", "--times-h", "24", "--seed", "6", "--patient", NAME]) == 0
+    before = sorted((case / "dicom").iterdir())
+    assert main(["export", str(case), "--study", str(other)]) == 2
+    said = capfd.readouterr().err
+    assert "not of the case's patient" in said and "Zaphod" not in said
+    assert sorted((case / "dicom").iterdir()) == before
+    assert not list(case.glob(".dicom*"))
+
+
+def test_a_changed_scan_is_refused(exported, capfd):
+    study, case = exported
+    path = next((study / "scan2" / "SPECT").glob("*.dcm"))
+    kept = path.read_bytes()
+    changed = pydicom.dcmread(path)
+    changed.SeriesDescription = "edited"
+    changed.save_as(path)
+    try:
+        assert main(["export", str(case), "--study", str(study)]) == 2
+    finally:
+        path.write_bytes(kept)
+    assert "changed since" in capfd.readouterr().err
