@@ -9,6 +9,7 @@ import pytest
 
 from mrtai.io.dicom_write import Choices, write_objects
 from mrtai.io.dicom_write.header import finish
+from mrtai.io.dicom_write.seg import tracking_uid
 from mrtai.io.proof import prove
 from mrtai.physics.polygon import inside_fraction
 from mrtai.values.labels import Labels
@@ -104,6 +105,16 @@ def test_another_content_has_another_uid(source, tmp_path):
         for c, n in ((case, "a"), (other, "b"))
     ]
     assert {name for name in uids[0] if uids[0][name] != uids[1][name]} == {"sr"}
+
+
+def test_organs_keep_their_identity_over_cycles_and_lesions_over_scans():
+    first, later_scan, next_cycle = (made_case(standard_labels(grid_of())) for _ in range(3))
+    later_scan.results["scans"].append({"index": 3, "series_uid_sha256": "c" * 64})
+    next_cycle.results["scans"][0]["series_uid_sha256"] = "d" * 64
+    uids = [{row["name"]: tracking_uid(case, row) for row in case.drawn} for case in (first, later_scan, next_cycle)]
+    assert uids[0] == uids[1]
+    assert {name for name in uids[0] if uids[0][name] != uids[2][name]} == {"lesion_1", "lesion_2"}
+    assert len(set(uids[0].values())) == len(uids[0])
 
 
 @pytest.mark.parametrize(

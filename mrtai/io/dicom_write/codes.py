@@ -71,7 +71,7 @@ def category_and_type(name: str, kind: str) -> tuple[CodedConcept, CodedConcept,
         return MORPHOLOGICALLY_ABNORMAL, LESION, None
     code, meaning, side = region_concept("liver" if name.startswith("liver") else name)
     if code is None:
-        return ANATOMICAL_STRUCTURE, _own("REGION", name[:64]), None
+        return ANATOMICAL_STRUCTURE, _own(name.upper()[:16], name[:64]), None
     return ANATOMICAL_STRUCTURE, _sct(code, meaning), {"left": LEFT, "right": RIGHT}.get(side)
 
 

@@ -51,8 +51,14 @@ def segment_numbers(case: Case, *, labelmap: bool = False) -> dict[str, int]:
 
 
 def tracking_uid(case: Case, row: Json) -> str:
-    """Return the region's tracking UID: the one of the results, else one that the same patient and name always give."""
-    return str(row.get("tracking_uid") or derived_uid("region", case.results["patient"]["pseudonym"], row["name"]))
+    """Return the region's tracking UID: the one of the results, else one that the same patient and organ always give.
+
+    A lesion's holds for the scans of one cycle: lesion 1 of another cycle need not be the same lesion.
+    """
+    words = [case.results["patient"]["pseudonym"], row["name"]]
+    if row["kind"] == "lesion":
+        words.append(case.results["scans"][0]["series_uid_sha256"])
+    return str(row.get("tracking_uid") or derived_uid("region", *words))
 
 
 def _descriptions(case: Case, rows: Sequence[Json]) -> list[SegmentDescription]:
