@@ -90,7 +90,9 @@ def made_case(labels, *, dose=None, dose_grid=None):
         "schema": "mrtai.results/1", "state": "draft", "provisional": False, "verdict": "ok",
         "patient": {"pseudonym": "P-0123456789abcdef"}, "cycle": 1,
         "administrations": [{"nuclide": "Lu-177", "agent": "DOTATATE", "activity_mbq": 7400.0, "time": "2026-03-02T09:30:00+01:00"}],
-        "scans": [{"index": n, "series_uid_sha256": f"{n:064x}", "registration": {"moved": n > 1, "matrix": matrix(n).tolist()}} for n in (1, 2)],
+        "scans": [
+            {"index": n, "series_uid_sha256": f"{n:064x}", "registration": {"moved": n > 1, "matrix": matrix(n).tolist()}} for n in (1, 2)
+        ],
         "regions": rows, "engines": {"segmenter": "organs-ct@1.2.0", "dose": "convolution"},
     }  # fmt: skip
     manifest = {"models": {"organs-ct@1.2.0": "ab" * 32}, "code": {"version": "0.1.0"}, "written_at": "2026-03-10T12:00:00+00:00"}
