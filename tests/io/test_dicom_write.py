@@ -1,14 +1,18 @@
 """Every object written and proven on every way a volume can lie, and every planted fault found."""
 
+import io
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 
+from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write import Choices, write_objects
 from mrtai.io.dicom_write.header import finish
+from mrtai.io.dicom_write.pdf import encapsulated_pdf
 from mrtai.io.dicom_write.seg import tracking_uid
 from mrtai.io.proof import prove
 from mrtai.physics.polygon import inside_fraction
@@ -133,6 +137,29 @@ def test_names_in_any_script_survive_and_stay_inside(name, source, tmp_path, cap
     assert not any(part in said for part in (*re.split("[=^]", name), "ID-ŁÓDŹ-7") if len(part) > 2)
     # the source itself is left as it was
     assert str(named.home.spect[0].PatientName) == name
+
+
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO_IR 144", "Люксембург^Анна"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 100", "Buc^Jérôme"),
+    ],
+)
+def test_names_survive_the_change_from_the_sources_characters(characters, name):
+    source = made_source(PatientName=name, SpecificCharacterSet=characters)
+    stored = io.BytesIO()
+    pydicom.dcmwrite(stored, pydicom.Dataset(source.home.spect[0]), implicit_vr=False, little_endian=True)
+    stored.seek(0)
+    header = pydicom.dcmread(stored, force=True)
+    read_back = Source((replace(source.home, spect=(header,)), *source.scans[1:]), 0)
+    written_again = io.BytesIO()
+    encapsulated_pdf(made_case(standard_labels(grid_of())), read_back).save_as(written_again, enforce_file_format=True)
+    written_again.seek(0)
+    assert str(pydicom.dcmread(written_again).PatientName) == name
 
 
 def test_times_are_in_the_zone_of_the_source(source, tmp_path):
