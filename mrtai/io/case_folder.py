@@ -5,6 +5,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -136,7 +137,8 @@ def regions_csv(document: Json) -> str:
 
 def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> None:
     document = require_valid(results(report))
-    provenance = require_valid(case_manifest(report, manifest), "manifest.schema.json")
+    written_at = datetime.now(UTC).isoformat(timespec="seconds")
+    provenance = require_valid(case_manifest(report, {"written_at": written_at, **manifest}), "manifest.schema.json")
     pictures = report_figures(report)
     images = folder / "images"
     images.mkdir(parents=True)

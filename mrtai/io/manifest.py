@@ -1,7 +1,6 @@
 """``manifest.json``: how a case came about, so that it can be repeated or explained."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +15,8 @@ LIBRARIES: Final = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "niba
 def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest of a report; ``extra`` adds what only the caller knows.
 
-    ``extra`` may hold ``seeds``, ``parameters`` (command-line choices), ``timings_s`` by room, ``models`` (name to SHA-256) and
-    further keys. It cannot replace what is taken from the report.
+    ``extra`` may hold ``seeds``, ``parameters`` (command-line choices), ``timings_s`` by room, ``models`` (name to SHA-256),
+    ``written_at`` and further keys. It cannot replace what is taken from the report.
     """
     cycle = report.aligned.cycle
     return {
@@ -27,7 +26,6 @@ def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:
         "models": {},
         **extra,
         "schema": SCHEMA,
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": [{"name": file.name, "sha256": file.sha256} for file in cycle.inputs],
         "protocol": {"name": report.protocol.name, "sha256": report.protocol.sha256},
         "engines": dict(report.engines),
