@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.io.hashes import file_sha256
 from mrtai.io.nifti import read_image, read_labels
+from mrtai.io.results import results_sha256
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
@@ -26,7 +26,7 @@ class Case:
 
     Attributes:
         results, manifest: the two documents.
-        results_sha256: digest of ``results.json`` as it stood when read.
+        results_sha256: digest of ``results.json`` without its state.
         contours: regions on the grid they were drawn on; ``labels`` the same on the common grid.
         dose, tia: absorbed dose [Gy] and time-integrated activity [Bq s/mL] on the common grid.
         dose_rates: absorbed dose rate at the start of each scan [Gy/s], one per scan.
@@ -111,7 +111,7 @@ def read_case(folder: Path) -> Case:
     return Case(
         results=results,
         manifest=manifest,
-        results_sha256=file_sha256(folder / "results.json"),
+        results_sha256=results_sha256(results),
         contours=read_labels(images / "contours.nii.gz"),
         labels=read_labels(images / "labels.nii.gz"),
         dose=read_image(images / "dose.nii.gz", Quantity.ABSORBED_DOSE),
