@@ -1,0 +1,1 @@
+"""Alembic's environment of the ledger; ``mrtai.io.ledger_schema`` runs it."""
