@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read
+from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read, study_of
 from mrtai.engines import known_beside, tac_model
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
@@ -76,7 +76,7 @@ def walked(scanner: str, kinetics: str, protocol_name: str, seed: int) -> tuple[
         labels = study / "truth" / "labels.nii.gz"
         request = CaseRequest(study, protocol_name, Path(folder) / "case", labels=labels, check_engine="none")
         asked = chosen(protocol, request)
-        return patient, dose_cycle(read(request, asked), asked, engines_for(asked, request))
+        return patient, dose_cycle(read(study_of(request), asked), asked, engines_for(asked, request))
 
 
 def against_truth(scanner: str, kinetics: str, protocol: str, seed: int) -> list[Row]:

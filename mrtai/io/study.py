@@ -10,6 +10,7 @@ from mrtai.io.calibrations import read_calibration
 from mrtai.io.dicom_study import Choice, read_dicom_study
 from mrtai.io.dicom_tree import files_below, read_tree
 from mrtai.io.hashes import input_file
+from mrtai.io.manifest import BLOOD
 from mrtai.io.nifti_study import is_nifti_study, read_nifti_study
 from mrtai.io.study_toml import StatedBlood, StatedStudy, read_study_toml
 from mrtai.physics.marrow import rmblr
@@ -65,6 +66,21 @@ def read_study(
     return found if toml is None or stated.blood is None else _with_blood(found, stated.blood, toml.parent)
 
 
+def named_files(folder: Path, study_toml: Path | None = None) -> tuple[Path, ...]:
+    """Return ``study.toml`` and the files it names, which ``read_study`` opens beside what lies openly in the folder.
+
+    Empty where there is none, or one that ``read_study`` will refuse.
+    """
+    toml = study_toml or folder / "study.toml"
+    try:
+        stated = read_study_toml(toml)
+    except DosimetryError:
+        return ()
+    images = [folder / name for scan in stated.scans for name in (scan.spect, scan.ct) if name is not None]
+    samples = [] if stated.blood is None else [toml.parent / stated.blood.samples]
+    return (toml, *(path for path in (*images, *samples) if path.is_file()))
+
+
 def _with_blood(cycle: Cycle, stated: StatedBlood, folder: Path) -> Cycle:
     """Return the cycle with its blood samples; refuses an agent that needs a haematocrit here, before any work is done."""
     path = (folder / stated.samples).resolve()
@@ -79,7 +95,7 @@ def _with_blood(cycle: Cycle, stated: StatedBlood, folder: Path) -> Cycle:
     blood = read_blood(path, haematocrit=stated.haematocrit, marrow_mass_kg=stated.marrow_mass_kg)
     rmblr(cycle.administration.agent, blood.haematocrit)
     # a file's own name may be a patient's
-    return replace(cycle, blood=blood, inputs=(*cycle.inputs, InputFile("blood samples", input_file(path).sha256)))
+    return replace(cycle, blood=blood, inputs=(*cycle.inputs, InputFile(BLOOD, input_file(path).sha256)))
 
 
 def _nothing(folder: Path) -> DosimetryError:
