@@ -3,19 +3,22 @@
 import json
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mrtai.io.case_folder import put_in_place
 from mrtai.io.dicom_source import read_source
 from mrtai.io.dicom_write import Choices, write_objects
-from mrtai.io.pacs import SentObject, send
-from mrtai.io.proof import prove
+from mrtai.io.hashes import file_sha256
+from mrtai.io.pacs import send
+from mrtai.io.pacs_journal import SentObject, sole_sender
+from mrtai.io.proof import Proof, prove
 from mrtai.io.pseudonym import load_key
-from mrtai.io.read_case import read_case
+from mrtai.io.read_case import Case, read_case
 from mrtai.io.targets import Target
 from mrtai.values.refusal import DosimetryError
 
@@ -42,12 +45,11 @@ def export_case(folder: Path, study: Path, choices: Choices, progress: Callable[
         files = write_objects(case, source, partial, choices, lambda name: progress(f"wrote {name}", 0.5))
         proven = count(1)
         proof = prove(files, case, source, choices, progress=lambda name: progress(f"proved {name}", 0.5 + 0.5 * next(proven) / len(files)))
-        checks = [asdict(check) for check in proof.checks]
-        record = {"schema": "mrtai.proof/1", "results_sha256": case.results_sha256, "choices": asdict(choices), "checks": checks}
-        (partial / PROOF).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        if (out / JOURNAL).is_file():
-            shutil.copy2(out / JOURNAL, partial / JOURNAL)
-        put_in_place(partial, out, folder / f".dicom.old-{token}")
+        (partial / PROOF).write_text(json.dumps(_record(case, choices, files, proof), indent=1) + "\n", "utf-8")
+        with sole_sender(out / JOURNAL) if out.exists() else nullcontext():  # none is sending from what is replaced
+            if (out / JOURNAL).is_file():
+                shutil.copy2(out / JOURNAL, partial / JOURNAL)
+            put_in_place(partial, out, folder / f".dicom.old-{token}")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -71,20 +73,43 @@ def send_case(folder: Path, target: Target, progress: Callable[[int, int], None]
         )
     out = folder / "dicom"
     files = sorted(out.glob("*.dcm"))
-    proven = _proven(out / PROOF)
-    if not files or proven != case.results_sha256:
-        raise DosimetryError(
-            "the case has no proven objects",
-            where=folder.name,
-            found="objects of other results" if files else "no objects",
-            remedy="write them with `mrtai export`",
-            code="NOT_PROVEN",
-        )
+    _require_proven(files, out / PROOF, case, folder.name)
     return send(files, target, out / JOURNAL, progress=progress)
 
 
-def _proven(path: Path) -> str | None:
+def _record(case: Case, choices: Choices, files: Sequence[Path], proof: Proof) -> dict[str, Any]:
+    """Return what ``proof.json`` says: of which results, in which state, which files with which content, and every comparison."""
+    return {
+        "schema": "mrtai.proof/2",
+        "results_sha256": case.results_sha256,
+        "is_signed": case.is_signed,
+        "choices": asdict(choices),
+        "files": {path.name: file_sha256(path) for path in files},
+        "checks": [asdict(check) for check in proof.checks],
+    }
+
+
+def _require_proven(files: Sequence[Path], record: Path, case: Case, where: str) -> None:
+    """Refuse any set of files but the one that was proven, byte for byte, of the results as they are."""
+    found = _unproven(files, record, case)
+    if found:
+        remedy = "write them with `mrtai export`"
+        raise DosimetryError("the case has no proven objects", where=where, found=found, remedy=remedy, code="NOT_PROVEN")
+
+
+def _unproven(files: Sequence[Path], record: Path, case: Case) -> str:
+    if not files:
+        return "no objects"
     try:
-        return str(json.loads(path.read_text("utf-8"))["results_sha256"])
-    except (OSError, ValueError, KeyError):
-        return None
+        document = json.loads(record.read_text("utf-8"))
+        proven, of_results = document["files"], (document["results_sha256"], document["is_signed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no record of a proof"
+    if of_results != (case.results_sha256, case.is_signed):
+        return "objects of other results or of an unsigned draft"
+    names = {path.name for path in files}
+    if len(names - set(proven)) or len(set(proven) - names):
+        # a stranger's name may be a patient's: only its number is told
+        return f"{len(names - set(proven))} files that were not proven, {len(set(proven) - names)} proven ones missing"
+    changed = sorted(path.name for path in files if file_sha256(path) != proven[path.name])
+    return f"changed since the proof: {', '.join(changed[:4])}" if changed else ""

@@ -1,6 +1,7 @@
 """From a study to the archive by the commands: run, export, sign, send; and what is refused on the way."""
 
 import json
+import shutil
 import subprocess
 
 import pydicom
@@ -110,6 +111,46 @@ def test_a_draft_is_not_sent_and_a_signed_case_arrives_once(exported, archive, c
         sent = pydicom.dcmread(path)
         back = pydicom.dcmread(pydicom.filebase.DicomBytesIO(archive.stored(sent.SOPInstanceUID)))
         assert back == sent
+
+
+def doubled(folder):
+    path = folder / "rtdose.dcm"
+    ds = pydicom.dcmread(path)
+    ds.DoseGridScaling = f"{2 * float(ds.DoseGridScaling):.9e}"
+    ds.save_as(path, enforce_file_format=True)
+
+
+def with_a_stranger(folder):
+    ds = pydicom.dcmread(folder / "pdf.dcm")
+    ds.PatientID, ds.SOPInstanceUID = "ANOTHER", "1.2.3.4444"
+    ds.save_as(folder / "Strange^Name.dcm", enforce_file_format=True)
+
+
+def without_segments(folder):
+    (folder / "seg.dcm").unlink()
+
+
+def without_a_proof(folder):
+    (folder / "proof.json").write_text("{}")
+
+
+@pytest.mark.parametrize("tamper", [doubled, with_a_stranger, without_segments, without_a_proof])
+def test_only_the_very_files_that_were_proven_are_sent(tamper, exported, archive, capfd):
+    study, case = exported
+    signed(case)
+    assert main(["export", str(case), "--study", str(study)]) == 0
+    before = archive.instances()
+    kept = case.parent / "kept"
+    shutil.copytree(case / "dicom", kept)
+    try:
+        tamper(case / "dicom")
+        assert main(["send", str(case), "--to", "web", "--json"]) == 2
+    finally:
+        shutil.rmtree(case / "dicom")
+        kept.replace(case / "dicom")
+    said = capfd.readouterr()
+    assert "NOT_PROVEN" in said.out + said.err and "Strange" not in said.out + said.err
+    assert archive.instances() == before
 
 
 def test_another_patients_study_is_refused_by_name_of_nobody(exported, home, capfd):

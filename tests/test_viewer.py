@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 
 from mrtai.cli import main
 from tests.io.orthanc import program
@@ -54,10 +54,10 @@ def painted(png):
 def test_the_dose_lies_on_the_right_side(exported, tmp_path):
     chromium, npm = program("chromium", "/usr/bin/chromium"), program("npm")
     study, case = exported
-    dose = sitk.ReadImage(str(case / "images" / "dose.nii.gz"))
-    ct = sitk.ReadImage(str(case / "images" / "ct.nii.gz"))
-    ct = sitk.Resample(ct, dose, sitk.Transform(), sitk.sitkLinear, -1000.0)
-    values, body = sitk.GetArrayFromImage(dose), sitk.GetArrayFromImage(ct) > -500
+    dose = SimpleITK.ReadImage(str(case / "images" / "dose.nii.gz"))
+    ct = SimpleITK.ReadImage(str(case / "images" / "ct.nii.gz"))
+    ct = SimpleITK.Resample(ct, dose, SimpleITK.Transform(), SimpleITK.sitkLinear, -1000.0)
+    values, body = SimpleITK.GetArrayFromImage(dose), SimpleITK.GetArrayFromImage(ct) > -500
     k, j, i = (int(n) for n in np.unravel_index(values.argmax(), values.shape))
     lps = dose.TransformIndexToPhysicalPoint((i, j, k))
     # arrays run to the patient's left and back, as a radiological axial picture does

@@ -47,7 +47,8 @@ def read_source(study: Path, results: Mapping[str, Any], manifest: Mapping[str, 
     """Return the headers of the scans that a case names by digest, from the folder of its study.
 
     Raises:
-        DosimetryError: not the patient of the case, a scan is missing, a file changed since, or a scan has no frame of reference.
+        DosimetryError: not the patient of the case, a scan is missing, a file changed since, a scan has no frame of reference, or
+            its CT has another.
     """
     own = _of_patient(read_tree(study), str(results["patient"]["pseudonym"]), key)
     by_instance = {instance.uid: (series, instance.sha256) for series in own for instance in series.instances}
@@ -87,7 +88,12 @@ def _scan_source(group: Sequence[Series]) -> ScanSource:
     spect = _ordered(group[0])
     if not str(spect[0].get("FrameOfReferenceUID", "") or ""):
         raise _refused("a scan has no frame of reference (0020,0052)", "an empty value", "export the scan again", "NO_FRAME_OF_REFERENCE")
-    return ScanSource(spect, next((_ordered(series) for series in group[1:] if series.modality == "CT"), ()))
+    ct = next((_ordered(series) for series in group[1:] if series.modality == "CT"), ())
+    # a CT that a person named may lie in a space of its own; objects in the SPECT's space would refer to slices that lie elsewhere
+    if ct and str(ct[0].get("FrameOfReferenceUID", "") or spect[0].FrameOfReferenceUID) != str(spect[0].FrameOfReferenceUID):
+        remedy = "export the CT with the frame of reference of its SPECT, then run the case again"
+        raise _refused("SPECT and CT of a scan lie in two frames of reference (0020,0052)", "two UIDs", remedy, "FRAME_OF_REFERENCE")
+    return ScanSource(spect, ct)
 
 
 def _ordered(series: Series) -> tuple[Dataset, ...]:

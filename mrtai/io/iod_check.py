@@ -1,5 +1,6 @@
 """Does an object obey its definition? ``dciodvfy`` says, with its own known faults taken into account."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import pydicom
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.uid import RTDoseStorage
 
+from mrtai.io.source_header import is_valid
 from mrtai.values.refusal import DosimetryError
 
 VALIDATOR: Final = "dciodvfy"
@@ -18,6 +21,13 @@ LARGEST_REPORT_BYTES: Final = 2**26
 LABELMAP: Final = b"1.2.840.10008.5.1.4.1.1.66.7"
 UNKNOWN_LABELMAP: Final = "Shall not be present for Referenced SOP Class that is not segmentation - attribute <ReferencedSegmentNumber>"
 """A fault of the validator itself: where a report refers to a label map (Supplement 243), it does not know that this is a segmentation."""
+
+INVALID_VALUE: Final = re.compile(r"Value invalid for this VR - \(0x([0-9a-fA-F]{4}),0x([0-9a-fA-F]{4})\)")
+INVALID_VALUES: Final = "Dicom dataset contains invalid data values for Value Representations"
+"""The second line follows from any of the first kind."""
+
+ATTRIBUTES: Final = frozenset(word for entry in DicomDictionary.values() for word in (entry[2], entry[4]))
+"""Names and keywords of the standard's elements: the only words between angle brackets that are no value."""
 
 
 def iod_errors(path: Path) -> list[str]:
@@ -33,12 +43,32 @@ def iod_errors(path: Path) -> list[str]:
         subject = _without_bulk(path, Path(folder))
         ran = subprocess.run([_validator(), str(subject)], capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False)
     lines = [line for line in (ran.stdout + ran.stderr).splitlines() if line.startswith("Error")]
-    # a value may be the patient's: only element and rule are repeated
     known = [UNKNOWN_LABELMAP] if path.stat().st_size < LARGEST_REPORT_BYTES and LABELMAP in path.read_bytes() else []
-    errors = [line.split(" = <")[0][:160] for line in lines if not any(fault in line for fault in known)]
+    lines = _without_byte_counts(path, lines)
+    errors = [_without_values(line)[:160] for line in lines if not any(fault in line for fault in known)]
     if ran.returncode not in (0, 1):
         errors.append(f"the validator stopped with status {ran.returncode}")
     return sorted(set(errors))
+
+
+def _without_values(line: str) -> str:
+    """Return a line with its values left out, which may be the patient's; what stands in brackets is one unless it names an element."""
+    rule, attribute, name = line.split(" = <")[0].rpartition(" attribute <")
+    named = attribute and name.removesuffix(">") in ATTRIBUTES
+    return re.sub(r"<.*>?", "<…>", rule if named else rule + attribute + name) + (f"{attribute}{name}" if named else "")
+
+
+def _without_byte_counts(path: Path, lines: list[str]) -> list[str]:
+    """Return the lines without another fault of the validator: it counts the bytes of a text in UTF-8 where PS3.5 6.2 counts characters."""
+    tags = [INVALID_VALUE.search(line) for line in lines]
+    wanted = {(int(tag[1], 16), int(tag[2], 16)) for tag in tags if tag}
+    if not wanted:
+        return lines
+    elements = [element for element in pydicom.dcmread(path, defer_size=2**16).iterall() if (element.tag.group, element.tag.elem) in wanted]
+    broken = {(one.tag.group, one.tag.elem) for one in elements if not is_valid(one.VR, str(one.value))}
+    broken |= wanted - {(one.tag.group, one.tag.elem) for one in elements if not str(one.value).isascii()}
+    kept = [line for line, tag in zip(lines, tags, strict=True) if not tag or (int(tag[1], 16), int(tag[2], 16)) in broken]
+    return kept if broken else [line for line in kept if INVALID_VALUES not in line]
 
 
 def _validator() -> str:

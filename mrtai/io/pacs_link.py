@@ -8,18 +8,22 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ToSend:
-    """One object to be sent: its file, class, UIDs and digest."""
+    """One object to be sent: its file, class, UIDs and the digest of its content."""
 
     path: Path
     sop_class: str
     uid: str
     series_uid: str
     study_uid: str
-    sha256: str
+    content_sha256: str
 
 
 class LinkLost(Exception):
     """The peer cannot be reached, or went away: worth another try."""
+
+
+class NoLink(LinkLost):
+    """No connection was to be had: other objects would fare no better."""
 
 
 class Link(Protocol):

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
-from mrtai.io.dicom_write.header import derived_uid
-from mrtai.io.pacs_link import LinkLost, ToSend
+from mrtai.io.pacs_link import LinkLost, NoLink, ToSend
 from mrtai.io.targets import Target
+from mrtai.values.refusal import DosimetryError
 
 COMMITMENT_INSTANCE: Final = UID("1.2.840.10008.1.20.1.1")
 REQUEST_COMMITMENT: Final = 1
@@ -64,10 +64,14 @@ class StoreLink:
         return False
 
     def commitment(self, items: Sequence[ToSend]) -> Mapping[str, bool]:
-        """Ask the archive to commit itself, wait for its report on this association or on our port, and return it by UID."""
+        """Ask the archive to commit itself, wait for its report on this association or on our port, and return it by UID.
+
+        Raises:
+            DosimetryError: our port is taken and the report did not come on this association.
+        """
         answers: dict[str, bool] = {}
         done = threading.Event()
-        transaction = derived_uid("commitment", *sorted(item.uid for item in items))
+        transaction = generate_uid(prefix=None)  # one a request: a late report of an earlier one is not this one's
 
         def reported(event: evt.Event) -> tuple[int, None]:
             report = event.event_information
@@ -88,9 +92,12 @@ class StoreLink:
                 done.wait(self.target.timeout_s)
             association.release()
         except (LinkLost, ValueError, RuntimeError):
-            return answers
+            pass  # no report: what is not in the answers is stored and not committed
         finally:
-            server.shutdown()
+            if server is not None:
+                server.shutdown()
+        if server is None and not done.is_set():
+            raise self._port_taken()
         return answers
 
     def close(self) -> None:
@@ -115,15 +122,35 @@ class StoreLink:
             target.host, target.port, ae_title=target.ae_title, max_pdu=LARGE_PDU_BYTES, tls_args=tls, evt_handlers=handlers
         )
         if not association.is_established:
-            raise LinkLost("rejected by the archive" if association.is_rejected else "the archive cannot be reached")
+            raise NoLink(_why_not(association))
         return association
 
     def _listener(self, handlers: list[Any]) -> Any:
-        """Return our own server, where archives report that answer on an association of their own."""
+        """Return our own server, where archives report that answer on an association of their own; None where the port is taken."""
         entity = AE(self.target.own_ae_title)
         entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         entity.add_supported_context("1.2.840.10008.1.1")
-        return entity.start_server(("0.0.0.0", self.target.listen_port), block=False, evt_handlers=handlers)
+        try:
+            return entity.start_server(("0.0.0.0", self.target.listen_port), block=False, evt_handlers=handlers)
+        except OSError:
+            return None
+
+    def _port_taken(self) -> DosimetryError:
+        return DosimetryError(
+            "every object is stored, but no report of their commitment can arrive",
+            where=f"target {self.target.name}",
+            found=f"port {self.target.listen_port} in use by another program",
+            remedy="end that program or set another listen_port under [dicom], and send again: nothing is stored twice",
+            code="LISTEN_PORT",
+        )
+
+
+def _why_not(association: Association) -> str:
+    if association.is_rejected:
+        return "rejected by the archive"
+    if association.rejected_contexts:
+        return "the archive answers but takes none of the classes of these objects"
+    return "the archive cannot be reached"
 
 
 def _accepted(association: Association, sop_class: str) -> bool:

@@ -6,11 +6,14 @@ from pathlib import Path
 import pydicom
 import requests
 from dicomweb_client.web import DICOMwebClient
+from urllib3.exceptions import NewConnectionError
 
-from mrtai.io.pacs_link import LinkLost, ToSend
+from mrtai.io.pacs_link import LinkLost, NoLink, ToSend
 from mrtai.io.targets import Target
 
 SERVER_FAULT = 500
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, SyntaxError)
+"""What an answer that is no DICOM JSON or XML raises where it is taken apart (an XML parser's fault is a SyntaxError)."""
 
 
 class StowLink:
@@ -40,18 +43,21 @@ class StowLink:
                 raise LinkLost(f"HTTP status {status}") from fault
             return f"HTTP status {status}"
         except requests.RequestException as fault:
-            raise LinkLost(type(fault).__name__) from fault
-        failed = {str(one.ReferencedSOPInstanceUID): one.get("FailureReason") for one in answer.get("FailedSOPSequence", [])}
-        return f"failure reason 0x{failed[item.uid] or 0:04X}" if item.uid in failed else ""
+            raise _lost(fault) from fault
+        except UNREADABLE as fault:
+            raise LinkLost("an answer that cannot be read") from fault
+        # a request holds one object: what failed is that one, named or not
+        reasons = [one.get("FailureReason") or 0 for one in answer.get("FailedSOPSequence", [])]
+        return f"failure reason 0x{reasons[0]:04X}" if reasons else ""
 
     def has(self, item: ToSend) -> bool:
         """Return True when the archive finds the object; False also where it cannot be searched."""
         try:
             return bool(self.client.search_for_instances(item.study_uid, item.series_uid, search_filters={"SOPInstanceUID": item.uid}))
-        except requests.HTTPError:
+        except (requests.HTTPError, *UNREADABLE):
             return False
         except requests.RequestException as fault:
-            raise LinkLost(type(fault).__name__) from fault
+            raise _lost(fault) from fault
 
     def commitment(self, items: Sequence[ToSend]) -> Mapping[str, bool]:
         """STOW-RS knows no commitment: its response is the acknowledgement."""
@@ -60,6 +66,13 @@ class StowLink:
     def close(self) -> None:
         """Close the session's connections."""
         self.session.close()
+
+
+def _lost(fault: requests.RequestException) -> LinkLost:
+    """Return the loss of a link; no link at all where not even a connection was made."""
+    reason = getattr(fault.args[0], "reason", None) if fault.args else None
+    never_made = isinstance(fault, requests.ConnectTimeout | requests.exceptions.SSLError) or isinstance(reason, NewConnectionError)
+    return (NoLink if never_made else LinkLost)(type(fault).__name__)
 
 
 def _secret(path: Path) -> str:

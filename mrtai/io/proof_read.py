@@ -1,5 +1,6 @@
 """Objects read for the proof, by routes that share nothing with the writers: GDCM, and the bytes themselves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,6 @@ from mrtai.values.grid import Array
 
 DOSE_GRID_SCALING: Final = "3004|000e"
 BITS_PER_BYTE: Final = 8
-UPPER_UNCERTAINTY: Final = "371886008"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,31 +179,26 @@ def _polygon(contour: Dataset) -> tuple[float, Array]:
     return abs(area), centroid
 
 
-def sr_numbers(ds: Dataset) -> dict[tuple[str, str, int], float]:
-    """Return the numbers of a measurement report by region, concept code and order of the scan (0 without one).
-
-    An upper uncertainty stands as ``<code> uncertainty``.
-    """
-    found: dict[tuple[str, str, int], float] = {}
-    for container in ds.ContentSequence:
-        if _code(container) == "126010":  # Imaging Measurements
-            for group in container.ContentSequence:
-                items = group.ContentSequence
-                region = next(str(item.TextValue) for item in items if _code(item) == "112039")  # Tracking Identifier
-                scan = next((round(_number(item)) for item in items if _code(item) == "126073"), 0)  # Time Point Order
-                for item in items:
-                    if item.ValueType == "NUM" and _code(item) not in ("126073", "128740"):
-                        found[(region, _code(item), scan)] = _number(item)
-                        for below in item.get("ContentSequence", []):
-                            if _code(below) == UPPER_UNCERTAINTY:
-                                found[(region, f"{_code(item)} uncertainty", scan)] = _number(below)
-    return found
+def frame_positions_mm(ds: Dataset) -> Array:
+    """Return the positions of all frames, shape ``(frames, 3)``, LPS millimetres."""
+    return np.array([_position(item) for item in ds.PerFrameFunctionalGroupsSequence])
 
 
-def _code(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
+def slice_steps_mm(ds: Dataset) -> dict[str, float]:
+    """Return thickness and spacing of the slices as the object states them [mm]."""
+    measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    return {name: float(measures[name].value) for name in ("SliceThickness", "SpacingBetweenSlices") if name in measures}
 
 
-def _number(item: Dataset) -> float:
-    return float(item.MeasuredValueSequence[0].NumericValue)
+def source_slices(headers: Sequence[Dataset]) -> list[tuple[str, int | None, Array]]:
+    """Return instance UID, frame number (None in a file of one) and position [LPS mm] of every slice of a source."""
+    first = headers[0]
+    if "DetectorInformationSequence" not in first:
+        return [(str(h.SOPInstanceUID), None, np.array(h.ImagePositionPatient, dtype=float)) for h in headers]
+    detector = first.DetectorInformationSequence[0]
+    placed = detector if "ImagePositionPatient" in detector else first
+    row, column = np.array(placed.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    step = np.cross(row, column) * float(first.SpacingBetweenSlices)
+    vector = [int(k) for k in np.atleast_1d(first.get("SliceVector", np.arange(int(first.NumberOfFrames)) + 1))]
+    start = np.array(placed.ImagePositionPatient, dtype=float)
+    return [(str(first.SOPInstanceUID), frame, start + step * (k - 1)) for frame, k in enumerate(vector, start=1)]

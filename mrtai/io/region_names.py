@@ -1,6 +1,7 @@
 """What regions are called: one vocabulary for DICOM SEG, RTSTRUCT and label maps."""
 
 import csv
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
 SIDE_FIRST = re.compile(r"(left|right)_(.+)")
 RESERVED = frozenset({"tumour_total", "liver_without_lesions"})
 """Regions that reports make themselves; a contour of that name would stand in for them."""
+
+LONGEST_CODE, CODE_DIGEST, LONGEST_LABEL = 16, 6, 64
+UNWRITABLE = re.compile(r"[\\\x00-\x1f\x7f]")
 
 UNIONS = frozenset({"kidneys", "lungs", "liver_without_lesions", "tumour_total"})
 
@@ -35,6 +39,7 @@ class _Known:
     code: str
     side: str
     code_with_side: str
+    meaning: str
 
 
 @cache
@@ -62,7 +67,8 @@ def region_names(sources: Sequence[SourceRegion]) -> dict[int, str]:
 
 
 def require_free_names(sources: Sequence[SourceRegion], where: str) -> None:
-    """Raise ``DosimetryError`` where a region's name is one that reports use for a sum of regions."""
+    """Raise ``DosimetryError`` where a region's name is one that reports use for a sum of regions, or no archive could hold."""
+    require_writable_names([source.label.strip() for source in sources], where)
     taken = [source.label for source in sources if _name_of_code(source.code, source.side) is None and _folded(source.label) in RESERVED]
     if taken:
         raise DosimetryError(
@@ -71,6 +77,24 @@ def require_free_names(sources: Sequence[SourceRegion], where: str) -> None:
             found=", ".join(f"'{label}'" for label in sorted(taken)),
             remedy="rename the region, or take it out",
             code="RESERVED_REGION_NAME",
+        )
+
+
+def require_writable_names(names: Sequence[str], where: str) -> None:
+    """Raise ``DosimetryError`` where an object of the archive could not tell the names or not repeat them.
+
+    A DICOM label has 64 characters, no backslash, no control character and no blanks around it.
+    """
+    wrong = [name for name in names if name != name.strip() or not name or UNWRITABLE.search(name)]
+    short = [name[:LONGEST_LABEL] for name in names]
+    wrong += [name for name in names if short.count(name[:LONGEST_LABEL]) > 1]
+    if wrong:
+        raise DosimetryError(
+            "a region's name cannot be written as a DICOM label",
+            where=where,
+            found=", ".join(repr(name[:LONGEST_LABEL]) for name in sorted(set(wrong))[:4]),
+            remedy="use names without backslash, line break or outer blanks that differ in their first 64 characters",
+            code="REGION_NAME",
         )
 
 
@@ -111,10 +135,21 @@ def _folded(label: str) -> str:
     return re.sub(r"\s+", "_", label.strip().lower())
 
 
+def own_code(name: str) -> str:
+    """Return a code of our scheme for a name: the name itself where it is plain and short, else its beginning and a digest.
+
+    A code has at most 16 bytes and is plain ASCII; two names never share one because they begin alike.
+    """
+    plain = re.sub(r"[^A-Z0-9_.-]", "", name.upper())
+    if plain == name.upper() and len(plain) <= LONGEST_CODE:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:CODE_DIGEST].upper()
+    return f"{plain[: LONGEST_CODE - CODE_DIGEST - 1]}_{digest}"
+
+
 def region_concept(name: str) -> tuple[str | None, str, str]:
     """Return SNOMED CT code, its meaning and the side (``left``, ``right`` or empty) of a region; the code None where we know none."""
     known = _known().get(name)
     if known is None or not known.code:
         return None, name, ""
-    meaning = getattr(known, "meaning", "") or name.removesuffix(f"_{known.side}").replace("_", " ").capitalize()
-    return known.code, meaning, known.side
+    return known.code, known.meaning, known.side

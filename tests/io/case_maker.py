@@ -111,13 +111,25 @@ def matrix(scan):
     return found
 
 
-def made_source(**person):
-    """Two scans with CT in two studies and frames of reference."""
+def ct_on(grid, hours, frame):
+    """A CT whose slices are those of a grid, in ascending order along row x column as headers are read."""
+    series = maker.ct_series(maker.start_of(hours), np.zeros(grid.shape, np.int16), frame=frame)
+    normal = np.cross(grid.direction[:, 0], grid.direction[:, 1])
+    for k, header in enumerate(series):
+        place = grid.origin_mm + grid.direction[:, 2] * k * grid.spacing_mm[2]
+        header.ImagePositionPatient = [f"{x:.10g}" for x in place]
+        header.ImageOrientationPatient = [f"{x:.12g}" for x in (*grid.direction[:, 0], *grid.direction[:, 1])]
+        header.PixelSpacing = [grid.spacing_mm[1], grid.spacing_mm[0]]
+    return sorted(series, key=lambda header: float(normal @ np.array(header.ImagePositionPatient, float)))
+
+
+def made_source(*, on=None, **person):
+    """Two scans with CT in two studies and frames of reference; the CT on the slices of a grid where one is given."""
     scans = []
     for n, hours in enumerate((24, 96), start=1):
         frame, study = f"1.2.3.4.{n}", f"1.2.3.{n}"
         spect = maker.pt_series(maker.start_of(hours), frame=frame)
-        ct = maker.ct_series(maker.start_of(hours), frame=frame)
+        ct = ct_on(on, hours, frame) if on else maker.ct_series(maker.start_of(hours), frame=frame)
         for header in (*spect, *ct):
             header.StudyInstanceUID, header.TimezoneOffsetFromUTC = study, "+0100"
             header.SOPInstanceUID = generate_uid()
@@ -125,4 +137,17 @@ def made_source(**person):
                 setattr(header, name, value)
             del header.PixelData
         scans.append(ScanSource(tuple(spect), tuple(ct)))
+    return Source(tuple(scans), 0)
+
+
+def made_nm_source(*, ct=True):
+    """Two NM tomograms, with or without CT."""
+    scans = []
+    for n, hours in enumerate((24, 96), start=1):
+        tomogram = maker.nm_tomogram(maker.start_of(hours), FrameOfReferenceUID=f"1.2.3.4.{n}", SOPInstanceUID=generate_uid())
+        slices = maker.ct_series(maker.start_of(hours), frame=f"1.2.3.4.{n}") if ct else []
+        for header in (tomogram, *slices):
+            header.StudyInstanceUID = f"1.2.3.{n}"
+            del header.PixelData
+        scans.append(ScanSource((tomogram,), tuple(slices)))
     return Source(tuple(scans), 0)

@@ -18,7 +18,7 @@ from mrtai.io.proof import prove
 from mrtai.physics.polygon import inside_fraction
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
-from tests.io.case_maker import DIRECTIONS, grid_of, made_case, made_source, standard_labels
+from tests.io.case_maker import DIRECTIONS, grid_of, made_case, made_nm_source, made_source, standard_labels
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,46 @@ def test_sixty_regions_and_one_of_a_million_voxels(source, tmp_path):
     voxels[tuple(places.T)] = np.arange(2, 61)  # no region is covered whole by a later one
     names = {1: "liver"} | {n: f"lesion_{n - 1}" for n in range(2, 61)}
     require_proven(made_case(Labels(voxels, names, grid)), source, tmp_path)
+
+
+@pytest.mark.parametrize("ct", [True, False])
+@pytest.mark.parametrize("choices", [Choices(), Choices(labelmap=True)])
+def test_a_tomogram_of_many_frames_is_a_source_like_any(ct, choices, tmp_path):
+    # the maker's frames: 4 of 5 x 6 voxels from (-5, -6, -7) mm
+    voxels = np.ones((4, 5, 6), np.uint8)
+    voxels[:, :2] = 0
+    voxels[1:3, 3, 1:5] = 2
+    grid = grid_of(shape=voxels.shape, spacing_mm=(2.0, 3.0, 4.0), origin_mm=(-5.0, -6.0, -7.0))
+    labels = Labels(voxels, {1: "liver", 2: "spleen"}, grid)
+    files = require_proven(made_case(labels), made_nm_source(ct=ct), tmp_path, choices)
+    for item in frames_of(files["seg"]):
+        image = item.DerivationImageSequence[0].SourceImageSequence[0]
+        assert image.get("ReferencedFrameNumber") == (None if ct else 1 + (item.PlanePositionSequence[0].ImagePositionPatient[2] + 7) / 4)
+    for contour in pydicom.dcmread(files["rtstruct"]).ROIContourSequence[0].ContourSequence:
+        assert contour.ContourImageSequence[0].get("ReferencedFrameNumber") == (None if ct else 1 + (contour.ContourData[2] + 7) / 4)
+
+
+def frames_of(path):
+    return pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
+
+
+def referenced(path):
+    return {element.value for element in pydicom.dcmread(path).iterall() if element.keyword == "ReferencedSOPInstanceUID"}
+
+
+def test_every_object_names_all_images_that_it_was_made_from(source, tmp_path):
+    files = {path.stem: path for path in written(made_case(standard_labels(grid_of())), source, tmp_path)}
+    images = [{one.SOPInstanceUID for one in (*scan.spect, *scan.ct)} for scan in source.scans]
+    for name in ("rtdose", "rtdose_bed", "rtplan", "pmap_dose", "pmap_tia", "pmap_dose_rate_2", "sr", "pdf", "reg_2"):
+        assert referenced(files[name]) >= images[0] | images[1], name
+    assert not referenced(files["pmap_dose_rate_1"]) & images[1]
+    for name in set(files) - {"sr", "pdf"}:
+        ds = pydicom.dcmread(files[name])
+        own = {str(one) for one in ds.get("ReferencedSeriesSequence", [])}
+        other = [one.StudyInstanceUID for one in ds.get("StudiesContainingOtherReferencedInstancesSequence", [])]
+        assert own and "1.2.3.1" not in other, name
+        assert other == ([] if name in ("seg", "rtstruct", "pmap_dose_rate_1") else ["1.2.3.2"]), name
+    assert [one.StudyInstanceUID for one in pydicom.dcmread(files["sr"]).PertinentOtherEvidenceSequence] == ["1.2.3.2"]
 
 
 def test_dose_on_the_grid_of_the_contours(source, tmp_path):

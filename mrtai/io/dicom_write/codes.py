@@ -5,7 +5,7 @@ from typing import Final
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 
-from mrtai.io.region_names import region_concept
+from mrtai.io.region_names import own_code, region_concept
 
 PRIVATE_SCHEME: Final = "99MRTAI"
 
@@ -69,9 +69,9 @@ def category_and_type(name: str, kind: str) -> tuple[CodedConcept, CodedConcept,
     """Return category, type and side of a region; a lesion is a lesion, what has no code is an anatomical structure of our scheme."""
     if kind == "lesion":
         return MORPHOLOGICALLY_ABNORMAL, LESION, None
-    code, meaning, side = region_concept("liver" if name.startswith("liver") else name)
+    code, meaning, side = region_concept("liver" if name == "liver_without_lesions" else name)
     if code is None:
-        return ANATOMICAL_STRUCTURE, _own(name.upper()[:16], name[:64]), None
+        return ANATOMICAL_STRUCTURE, _own(own_code(name), name[:64]), None
     return ANATOMICAL_STRUCTURE, _sct(code, meaning), {"left": LEFT, "right": RIGHT}.get(side)
 
 
@@ -82,7 +82,7 @@ def verdict(word: str) -> CodedConcept:
 
 def model(name: str) -> CodedConcept:
     """Return the curve's model as a concept."""
-    return _own(f"MODEL_{name.upper()}"[:16], f"Curve: {name}"[:64])
+    return _own(own_code(f"MODEL_{name}"), f"Curve: {name}"[:64])
 
 
 def coding_scheme() -> Dataset:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Final
@@ -10,11 +9,11 @@ from typing import Final
 import pydicom
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 import mrtai
 from mrtai.io.dicom_source import Source
+from mrtai.io.source_header import stated, zone_of
 
 MANUFACTURER: Final = "mrtai"
 UID_ROOT: Final = "2.25."
@@ -73,9 +72,9 @@ def describe(ds: Dataset, source: Source, *, modality: str, number: int, descrip
     for name in (*PATIENT, *STUDY, *BODY):
         if name in ds:
             del ds[name]
-        value = home.get(name)
-        if value not in (None, ""):
-            setattr(ds, name, "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value))
+        value = stated(home, name)
+        if value:
+            setattr(ds, name, value)
         elif name in EMPTY_ALLOWED:
             setattr(ds, name, "")
     ds.Modality, ds.SeriesNumber, ds.SeriesDescription = modality, number, description[:64]
@@ -92,7 +91,7 @@ def describe(ds: Dataset, source: Source, *, modality: str, number: int, descrip
 
 def _dates(ds: Dataset, home: Dataset, made_at: datetime) -> None:
     """Set the object's own times in the zone of the source, or in local time as the scanner's are where it states no zone."""
-    zone = str(home.get("TimezoneOffsetFromUTC", "") or "")
+    zone = zone_of(home)
     if zone:
         ds.TimezoneOffsetFromUTC = zone
     here = made_at.astimezone(_zone(zone) if zone else None)
@@ -104,23 +103,6 @@ def _dates(ds: Dataset, home: Dataset, made_at: datetime) -> None:
 def _zone(offset: str) -> timezone:
     sign = -1 if offset.startswith("-") else 1
     return timezone(sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5])))
-
-
-def reference_to(ds: Dataset) -> Dataset:
-    """Return an item that names an object by class and instance."""
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
-    return item
-
-
-def series_references(headers: Iterable[Dataset]) -> list[Dataset]:
-    """Return items of a Referenced Series Sequence, one a series, with every instance."""
-    by_series: dict[str, Dataset] = {}
-    for header in headers:
-        series = by_series.setdefault(header.SeriesInstanceUID, Dataset())
-        series.SeriesInstanceUID = header.SeriesInstanceUID
-        series.ReferencedInstanceSequence = [*series.get("ReferencedInstanceSequence", []), reference_to(header)]
-    return list(by_series.values())
 
 
 def finish(ds: Dataset, sop_class: str) -> Dataset:

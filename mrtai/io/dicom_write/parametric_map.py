@@ -1,5 +1,6 @@
 """Parametric Map: dose, dose rate or time-integrated activity as floating point, for viewers that do not read RT Dose."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import highdicom
@@ -10,7 +11,9 @@ from pydicom.uid import ParametricMapStorage
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write import codes
 from mrtai.io.dicom_write.geometry import decimals, frame_positions, upright
-from mrtai.io.dicom_write.header import describe, finish, nameless
+from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import DERIVED, derivation, derive_from, images_of_all_scans, reference_to
+from mrtai.io.dicom_write.source_frames import stand_in
 from mrtai.io.read_case import Case
 from mrtai.units import SECONDS_PER_HOUR
 from mrtai.values.image import Image, Quantity
@@ -24,8 +27,19 @@ UNIT: Final = {
 """Unit and meaning of the stored numbers, and what one of ours is in that unit."""
 
 
-def parametric_map(case: Case, source: Source, image: Image, description: str, number: int) -> Dataset:
-    """Return the object of a map: 32 bit floats that are the real-world values, in coded units (Gy, Gy/h or Bq s/mL)."""
+def parametric_map(
+    case: Case, source: Source, image: Image, description: str, number: int, *, made_from: Sequence[Dataset] | None = None
+) -> Dataset:
+    """Return the object of a map: 32 bit floats that are the real-world values, in coded units (Gy, Gy/h or Bq s/mL).
+
+    Args:
+        case: whose map it is.
+        source: headers of the scans.
+        image: the map.
+        description: what the object is called.
+        number: series number.
+        made_from: headers of the images it derives from; those of all scans where none are named.
+    """
     unit, quantity, factor = UNIT[image.quantity]
     upright_image = upright(image)
     grid = upright_image.grid
@@ -41,7 +55,7 @@ def parametric_map(case: Case, source: Source, image: Image, description: str, n
         quantity_definition=quantity,
     )
     ds = highdicom.pm.ParametricMap(
-        source_images=[nameless(header) for header in source.home.spect],
+        source_images=[stand_in(source, grid)],
         pixel_array=values,
         series_instance_uid="0",
         series_number=number,
@@ -73,4 +87,15 @@ def parametric_map(case: Case, source: Source, image: Image, description: str, n
     )
     describe(ds, source, modality="OT", number=number, description=f"{description} {case.title}", made_at=case.written_at)
     ds.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
+    _derive(ds, made_from or images_of_all_scans(source))
     return finish(ds, ParametricMapStorage)
+
+
+def _derive(ds: Dataset, images: Sequence[Dataset]) -> None:
+    """Write from which images all frames derive; the library's own words are of the stand-in that it was given."""
+    for item in ds.PerFrameFunctionalGroupsSequence:
+        if "DerivationImageSequence" in item:
+            del item.DerivationImageSequence
+    made = derivation([reference_to(header) for header in images], DERIVED, in_place=False)
+    ds.SharedFunctionalGroupsSequence[0].DerivationImageSequence = [made]
+    derive_from(ds, images)

@@ -5,6 +5,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import images_of_all_scans, reference_to
 from mrtai.io.read_case import Case
 
 
@@ -16,6 +17,7 @@ def encapsulated_pdf(case: Case, source: Source) -> Dataset:
     ds.AcquisitionDateTime = ""
     ds.DocumentTitle = f"Dosimetry report {case.title}"[:1024]
     ds.ConceptNameCodeSequence = []
+    ds.SourceInstanceSequence = [reference_to(header) for header in images_of_all_scans(source)]
     ds.MIMETypeOfEncapsulatedDocument = "application/pdf"
     ds.EncapsulatedDocument = case.pdf + b"\0" * (len(case.pdf) % 2)
     ds.EncapsulatedDocumentLength = len(case.pdf)

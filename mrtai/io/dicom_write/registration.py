@@ -7,7 +7,8 @@ from pydicom.uid import SpatialRegistrationStorage
 from mrtai.io.dicom_source import ScanSource, Source
 from mrtai.io.dicom_write import codes
 from mrtai.io.dicom_write.geometry import decimals
-from mrtai.io.dicom_write.header import describe, finish, reference_to, series_references
+from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import refer_to, reference_to
 from mrtai.io.read_case import Case
 from mrtai.values.grid import Array
 
@@ -22,21 +23,8 @@ def registration(case: Case, source: Source, position: int) -> Dataset:
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = source.home.frame_of_reference, ""
     matrix = np.array(case.results["scans"][position]["registration"]["matrix"])
     ds.RegistrationSequence = [_item(source.home, np.eye(4)), _item(moving, matrix)]
-    here = {header.StudyInstanceUID for header in source.home.spect}
-    images = [header for scan in (source.home, moving) for header in (*scan.spect, *scan.ct)]
-    ds.ReferencedSeriesSequence = series_references(one for one in images if one.StudyInstanceUID in here)
-    others = sorted({one.StudyInstanceUID for one in images} - here)
-    if others:
-        ds.StudiesContainingOtherReferencedInstancesSequence = [
-            _other_study(uid, [one for one in images if one.StudyInstanceUID == uid]) for uid in others
-        ]
+    refer_to(ds, [header for scan in (source.home, moving) for header in (*scan.spect, *scan.ct)])
     return finish(ds, SpatialRegistrationStorage)
-
-
-def _other_study(uid: str, images: list[Dataset]) -> Dataset:
-    item = Dataset()
-    item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, series_references(images)
-    return item
 
 
 def _item(scan: ScanSource, matrix: Array) -> Dataset:

@@ -10,7 +10,8 @@ from pydicom.valuerep import DSfloat
 
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write.geometry import decimal, decimals, place_plane, upright
-from mrtai.io.dicom_write.header import describe, finish, reference_to
+from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import derive_from, images_of_all_scans, reference_to
 from mrtai.io.read_case import Case, Json
 from mrtai.values.image import Image, Quantity
 
@@ -59,6 +60,7 @@ def rtdose(
     histograms = [_histogram(row, number) for number, row in enumerate(regions, start=1) if row["absorbed_dose_gy"]["dvh"]["dose_gy"]]
     if histograms:
         ds.ReferencedStructureSetSequence, ds.DVHSequence = [reference_to(structures)], histograms
+    derive_from(ds, images_of_all_scans(source), plan, *([structures] if histograms else []))
     _pixels(ds, image, float(scaling))
     return finish(ds, RTDoseStorage)
 

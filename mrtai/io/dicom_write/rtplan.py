@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RTPlanStorage
 
 from mrtai.io.dicom_source import Source
-from mrtai.io.dicom_write.header import describe, finish, reference_to
+from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import derive_from, images_of_all_scans, reference_to
 from mrtai.io.read_case import Case
 
 
@@ -25,6 +26,7 @@ def rtplan(case: Case, source: Source, structures: Dataset) -> Dataset:
     ds.RTPlanGeometry = "PATIENT"
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = source.home.frame_of_reference, ""
     ds.ReferencedStructureSetSequence = [reference_to(structures)]
+    derive_from(ds, images_of_all_scans(source), structures)
     group = Dataset()
     group.FractionGroupNumber, group.NumberOfFractionsPlanned = 1, 1
     group.NumberOfBeams = group.NumberOfBrachyApplicationSetups = 0

@@ -9,7 +9,9 @@ from pydicom.uid import RTStructureSetStorage
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write import codes
 from mrtai.io.dicom_write.geometry import decimals
-from mrtai.io.dicom_write.header import describe, finish, reference_to, series_references
+from mrtai.io.dicom_write.header import describe, finish
+from mrtai.io.dicom_write.references import derive_from, series_references
+from mrtai.io.dicom_write.source_frames import SourceFrame, frames_on
 from mrtai.io.read_case import Case, Json
 from mrtai.physics.outline import outlines
 from mrtai.values.grid import Grid
@@ -31,19 +33,14 @@ def rtstruct(case: Case, source: Source) -> Dataset:
     headers = source.home.ct or source.home.spect
     ds.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
     ds.StructureSetROISequence, ds.ROIContourSequence, ds.RTROIObservationsSequence = [], [], []
-    images = {
-        round(float(np.dot(_position(one), case.contours.grid.direction[:, 2])), 2): one for one in headers if "ImagePositionPatient" in one
-    }
+    images = frames_on(headers, case.contours.grid, same_pixels=False)
     for number, row in enumerate(case.drawn, start=1):
         ds.StructureSetROISequence.append(_roi(case, source, row, number))
         ds.ROIContourSequence.append(_contours(case, row, number, images))
         ds.RTROIObservationsSequence.append(_observation(row, number))
+    derive_from(ds, headers)
     ds.ApprovalStatus = "UNAPPROVED"
     return finish(ds, RTStructureSetStorage)
-
-
-def _position(header: Dataset) -> list[float]:
-    return [float(x) for x in header.ImagePositionPatient]
 
 
 def _frame_of_reference(source: Source) -> Dataset:
@@ -70,22 +67,21 @@ def _roi(case: Case, source: Source, row: Json, number: int) -> Dataset:
     return item
 
 
-def _contours(case: Case, row: Json, number: int, images: dict[float, Dataset]) -> Dataset:
+def _contours(case: Case, row: Json, number: int, images: dict[int, SourceFrame]) -> Dataset:
     item = Dataset()
     item.ROIDisplayColor, item.ReferencedROINumber = list(COLOURS[(number - 1) % len(COLOURS)]), number
     item.ContourSequence = []
     grid, mask = case.contours.grid, case.mask(row)
     for k in np.flatnonzero(mask.any(axis=(1, 2))):
-        image = images.get(round(float((grid.origin_mm + grid.direction[:, 2] * k * grid.spacing_mm[2]) @ grid.direction[:, 2]), 2))
         for polygon in outlines(mask[k]):
-            item.ContourSequence.append(_contour(polygon, int(k), grid, image))
+            item.ContourSequence.append(_contour(polygon, int(k), grid, images.get(int(k))))
     return item
 
 
-def _contour(polygon: np.ndarray, k: int, grid: Grid, image: Dataset | None) -> Dataset:
+def _contour(polygon: np.ndarray, k: int, grid: Grid, image: SourceFrame | None) -> Dataset:
     contour = Dataset()
     if image is not None:
-        contour.ContourImageSequence = [reference_to(image)]
+        contour.ContourImageSequence = [image.reference()]
     index = np.column_stack([polygon, np.full(len(polygon), float(k))])
     corners_mm = index @ grid.affine[:3, :3].T + grid.origin_mm
     contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(polygon)
@@ -96,7 +92,7 @@ def _contour(polygon: np.ndarray, k: int, grid: Grid, image: Dataset | None) -> 
 def _observation(row: Json, number: int) -> Dataset:
     item = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = number
-    item.ROIObservationLabel = str(row["name"])[:16]
+    item.ROIObservationLabel = str(row["name"])[:16].strip()
     _, kind, side = codes.category_and_type(row["name"], row["kind"])
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning

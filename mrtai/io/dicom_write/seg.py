@@ -13,7 +13,9 @@ from pydicom.uid import UID, SegmentationStorage
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write import codes
 from mrtai.io.dicom_write.geometry import decimals, frame_positions, right_handed
-from mrtai.io.dicom_write.header import derived_uid, describe, finish, nameless, reference_to
+from mrtai.io.dicom_write.header import derived_uid, describe, finish
+from mrtai.io.dicom_write.references import SEGMENTED, derivation, derive_from
+from mrtai.io.dicom_write.source_frames import SourceFrame, frames_on, stand_in
 from mrtai.io.read_case import Case, Json
 from mrtai.values.grid import Grid
 from mrtai.values.refusal import DosimetryError
@@ -41,6 +43,7 @@ def segmentation(case: Case, source: Source, *, labelmap: bool = False) -> Datas
     ds.ContentLabel, ds.ContentDescription = "DOSIMETRY", description[:64]
     ds.FrameOfReferenceUID = source.home.frame_of_reference
     ds.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
+    derive_from(ds, source.home.ct or source.home.spect)
     return finish(ds, LABELMAP_STORAGE if labelmap else SegmentationStorage)
 
 
@@ -92,10 +95,9 @@ def _descriptions(case: Case, rows: Sequence[Json]) -> list[SegmentDescription]:
 
 
 def _made(case: Case, source: Source, rows: Sequence[Json], grid: Grid, array: NDArray[Any], kind: SegmentationTypeValues) -> Dataset:
-    headers = source.home.ct or source.home.spect
     positions = frame_positions(grid)[: array.shape[0]]
     made: Dataset = highdicom.seg.Segmentation(
-        source_images=[nameless(header) for header in headers],
+        source_images=[stand_in(source, grid)],
         pixel_array=array,
         segmentation_type=kind,
         segment_descriptions=_descriptions(case, rows),
@@ -118,6 +120,7 @@ def _made(case: Case, source: Source, rows: Sequence[Json], grid: Grid, array: N
         plane_positions=[highdicom.PlanePositionSequence(highdicom.CoordinateSystemNames.PATIENT, decimals(*one)) for one in positions],
         omit_empty_frames=kind is SegmentationTypeValues.LABELMAP,
     )
+    del made.SourceImageSequence, made.ReferencedSeriesSequence
     return made
 
 
@@ -125,7 +128,12 @@ def _labelmap(case: Case, source: Source, rows: Sequence[Json], grid: Grid) -> D
     array = np.zeros(grid.shape, np.uint8 if len(rows) <= np.iinfo(np.uint8).max else np.uint16)
     for number, row in enumerate(rows, start=1):
         array[_ascending(case, row)] = number
-    return _made(case, source, rows, grid, array, SegmentationTypeValues.LABELMAP)
+    ds = _made(case, source, rows, grid, array, SegmentationTypeValues.LABELMAP)
+    sources = frames_on(source.home.ct or source.home.spect, grid, same_pixels=True)
+    for item in ds.PerFrameFunctionalGroupsSequence:
+        offset_mm = np.array([float(x) for x in item.PlanePositionSequence[0].ImagePositionPatient]) - grid.origin_mm
+        item.DerivationImageSequence = _derivation(sources.get(round(float(offset_mm @ grid.direction[:, 2]) / grid.spacing_mm[2])))
+    return ds
 
 
 def _binary(case: Case, source: Source, rows: Sequence[Json], grid: Grid) -> Dataset:
@@ -138,7 +146,7 @@ def _binary(case: Case, source: Source, rows: Sequence[Json], grid: Grid) -> Dat
     # of one plane the library could not know the spacing
     ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = decimals(grid.spacing_mm[2])[0]
     ds.SegmentsOverlap = "YES" if any(row["members"] for row in rows) else "NO"
-    positions, sources = frame_positions(grid), _slices_of_source(source, grid)
+    positions, sources = frame_positions(grid), frames_on(source.home.ct or source.home.spect, grid, same_pixels=True)
     items: list[Dataset] = []
     packed: list[bytes] = []
     waiting: list[NDArray[np.bool_]] = []
@@ -172,7 +180,7 @@ def _packed(planes: Sequence[NDArray[np.bool_]]) -> bytes:
     return b"" if not planes else np.packbits(np.concatenate([plane.ravel() for plane in planes]), bitorder="little").tobytes()
 
 
-def _frame_item(number: int, k: int, position: NDArray[Any], derived_from: Dataset | None) -> Dataset:
+def _frame_item(number: int, k: int, position: NDArray[Any], derived_from: SourceFrame | None) -> Dataset:
     item, content, plane, segment = Dataset(), Dataset(), Dataset(), Dataset()
     content.DimensionIndexValues = [number, k + 1]
     item.FrameContentSequence = [content]
@@ -180,28 +188,9 @@ def _frame_item(number: int, k: int, position: NDArray[Any], derived_from: Datas
     item.PlanePositionSequence = [plane]
     segment.ReferencedSegmentNumber = number
     item.SegmentIdentificationSequence = [segment]
-    if derived_from is not None:
-        image, derivation = reference_to(derived_from), Dataset()
-        image.PurposeOfReferenceCodeSequence = [codes.dcm("121322", "Source image for image processing operation")]
-        image.SpatialLocationsPreserved = "YES"
-        derivation.SourceImageSequence = [image]
-        derivation.DerivationCodeSequence = [codes.dcm("113076", "Segmentation")]
-        item.DerivationImageSequence = [derivation]
+    item.DerivationImageSequence = _derivation(derived_from)
     return item
 
 
-def _slices_of_source(source: Source, grid: Grid) -> dict[int, Dataset]:
-    """Return the source image of every slice that lies on it, where the regions were drawn on the source's slices."""
-    found: dict[int, Dataset] = {}
-    for header in source.home.ct or source.home.spect:
-        if "ImagePositionPatient" not in header or (header.Rows, header.Columns) != grid.shape[1:]:
-            continue
-        offset = np.array([float(x) for x in header.ImagePositionPatient]) - grid.origin_mm
-        k = round(float(offset @ grid.direction[:, 2]) / grid.spacing_mm[2])
-        if 0 <= k < grid.shape[0] and np.abs(offset - grid.direction[:, 2] * k * grid.spacing_mm[2]).max() < SAME_PLACE_MM:
-            found[k] = header
-    return found
-
-
-SAME_PLACE_MM: Final = 0.01
-"""Headers round positions to about this much."""
+def _derivation(frame: SourceFrame | None) -> list[Dataset]:
+    return [] if frame is None else [derivation([frame.reference()], SEGMENTED, in_place=True)]

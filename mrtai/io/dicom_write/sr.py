@@ -12,6 +12,7 @@ import mrtai
 from mrtai.io.dicom_source import Source
 from mrtai.io.dicom_write import codes
 from mrtai.io.dicom_write.header import MANUFACTURER, derived_uid, describe, finish, nameless
+from mrtai.io.dicom_write.references import images_of_all_scans
 from mrtai.io.dicom_write.seg import tracking_uid
 from mrtai.io.read_case import Case, Json
 
@@ -53,7 +54,7 @@ def structured_report(case: Case, source: Source, segments: Dataset, numbers: di
         imaging_measurements=groups,
         title=sr.CodedConcept("126000", "DCM", "Imaging Measurement Report"),
     )
-    evidence = (*source.home.spect, *source.home.ct, segments, dose)
+    evidence = (*images_of_all_scans(source), segments, dose)
     ds: Dataset = sr.Comprehensive3DSR(
         evidence=[nameless(one) for one in evidence],
         content=report,
