@@ -10,6 +10,7 @@ from pathlib import Path
 from mrtai.io.atomic import write_bytes
 from mrtai.io.nifti import write_image, write_labels
 from mrtai.io.simulated_dicom import write_series
+from mrtai.io.simulated_seg import write_contours
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.virtual import VirtualPatient
@@ -18,11 +19,12 @@ DICOM, NIFTI = "dicom", "nifti"
 HEADER = ("region", "volume_ml", "mass_g", "tia_mbq_h", "effective_half_life_h", "absorbed_dose_gy", "absorbed_dose_sd_gy")
 
 
-def write_study(patient: VirtualPatient, folder: Path, *, as_format: str) -> None:
+def write_study(patient: VirtualPatient, folder: Path, *, as_format: str, contours: bool = False) -> None:
     """Write the study into a new ``folder``, whole or not at all.
 
     ``dicom`` gives ``scan<i>/CT`` and ``scan<i>/SPECT`` (SPECT as PET Image Storage in Bq/mL), ``nifti`` gives
-    ``scan<i>/ct.nii.gz``, ``scan<i>/spect.nii.gz`` and ``study.toml``. Both get ``truth/``.
+    ``scan<i>/ct.nii.gz``, ``scan<i>/spect.nii.gz`` and ``study.toml``. Both get ``truth/``. With ``contours`` a DICOM study holds the
+    true ones as ``scan1/SEG``.
 
     Raises:
         DosimetryError: the folder exists and is not empty.
@@ -42,6 +44,8 @@ def write_study(patient: VirtualPatient, folder: Path, *, as_format: str) -> Non
     try:
         study = temporary / "study"
         _write_scans(patient, study, as_format)
+        if contours and as_format == DICOM:
+            write_contours(patient, study / "scan1" / "CT", study / "scan1" / "SEG")
         _write_truth(patient, study / "truth")
         study.replace(folder)
     finally:
