@@ -20,6 +20,7 @@ from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Administration, Cycle, TimePoint
 
 GRID = Grid.axial((24, 24, 24), (4.0, 4.0, 4.0))
@@ -110,6 +111,22 @@ def test_a_protocol_for_another_agent_and_missing_scans_are_flagged():
     assert report["provisional"] is True and report["verdict"] == "review"
     spelt = replace(of, administration=replace(of.administration, agent="[177Lu]Lu-DOTA-TATE"))
     assert "AGENT_DIFFERS" not in codes(draft(spelt)[0]["flags"])
+
+
+def test_a_repeated_scan_does_not_make_the_set_complete():
+    of = cycle(FALLING)
+    first, second, third = of.time_points
+    again = replace(second, t_h=first.t_h + 0.5, started_at=first.started_at + timedelta(minutes=30), spect=first.spect)
+    report, _ = draft(replace(of, time_points=(first, again, third)))
+    assert {"SCAN_REPEATED", "FEWER_SCANS"} <= set(codes(report["flags"]))
+    assert report["provisional"] is True
+    assert "SCAN_REPEATED" not in codes(draft(of)[0]["flags"])
+
+
+def test_a_case_of_which_no_curve_can_be_integrated_is_refused():
+    of = cycle(FALLING)
+    with pytest.raises(DosimetryError, match="no region's curve could be integrated"):
+        draft(replace(of, time_points=of.time_points[:1]), method="mono")
 
 
 def test_an_organ_at_the_border_of_the_image_is_flagged():

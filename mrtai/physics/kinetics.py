@@ -104,8 +104,17 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
             tia[value] = fit.tia_bq_s
             shares[value] = np.zeros(t_h.size)
             shares[value][used] = time_shares(t_h[used], fit.terms)
+    if not tia:
+        raise _nothing_integrated(flags)
     empty = frozenset(name for name, curve in curves.items() if fits[name] is None and seen[name] and not np.any(curve.activity_bq > 0))
     return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty)
+
+
+def _nothing_integrated(flags: Mapping[str, tuple[Flag, ...]]) -> DosimetryError:
+    reasons = [(name, flag) for name, own in flags.items() for flag in own if flag.severity is Severity.WITHHELD]
+    told = [f"{name}: {flag.text}" for name, flag in reasons] or ["no region with activity"]
+    remedy = reasons[0][1].remedy if reasons else "check the contours and the scans' units"
+    return DosimetryError("no region's curve could be integrated", where="kinetics", found=told[0], remedy=remedy, code="NO_CURVE")
 
 
 def with_common(fit: Fit, common_relative_sd: float) -> Fit:

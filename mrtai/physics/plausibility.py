@@ -1,5 +1,7 @@
 """What cannot be, or hardly can: checks that end in a flag, never in a guess."""
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,6 +16,19 @@ from mrtai.values.report import Aligned
 
 MOST_IN_VIEW: Final = 1.10
 """Share of the decayed administered activity above which calibration or record must be wrong."""
+
+
+SAME_VISIT_H: Final = 2.0
+"""Scans this close tell the curve almost the same: the second is a repetition, not the protocol's next one."""
+
+
+def visits(t_h: Sequence[float]) -> int:
+    """Return how many visits scans at these times [h] make: one that starts within two hours of the visit's first belongs to it."""
+    count, first = 0, -math.inf
+    for time_h in sorted(t_h):
+        if time_h - first > SAME_VISIT_H:
+            count, first = count + 1, time_h
+    return count
 
 
 def physical_ceiling_h(nuclide: Nuclide) -> float:
@@ -51,7 +66,14 @@ def _protocol_flags(aligned: Aligned, protocol: Protocol) -> tuple[Flag, ...]:
         text = f"The protocol {protocol.name} is for {protocol.agent}; the study says {aligned.cycle.administration.agent or 'nothing'}."
         remedy = "Choose the protocol of this agent, or state the agent in study.toml."
         flags.append(Flag("AGENT_DIFFERS", Severity.REVIEW, text, remedy))
-    found = len(aligned.cycle.time_points)
+    found = visits([point.t_h for point in aligned.cycle.time_points])
+    if found < len(aligned.cycle.time_points):
+        text = (
+            f"Scans start within {SAME_VISIT_H:.0f} h of each other: repeated ones count as one of the {protocol.expected_scans} expected."
+        )
+        flags.append(
+            Flag("SCAN_REPEATED", Severity.REVIEW, text, "If one of them failed, take it out of the study and submit the case again.")
+        )
     if found < protocol.expected_scans:
         text = f"{found} of {protocol.expected_scans} scans of the protocol are there: the draft is provisional."
         flags.append(Flag("FEWER_SCANS", Severity.REVIEW, text, "Wait for the missing scans, or judge whether these are enough."))
