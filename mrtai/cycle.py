@@ -18,22 +18,22 @@ from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
 from mrtai.engines.voxel_fit import voxel_tia
 from mrtai.io.case_folder import require_replaceable, write_case
-from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient
-from mrtai.io.hashes import input_file
-from mrtai.io.nifti import read_labels
+from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient, with_doses
+from mrtai.io.manifest import input_roles
+from mrtai.io.nifti import label_inputs, read_labels
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.priors import known_agent
 from mrtai.io.protocols import load_protocol
 from mrtai.io.pseudonym import load_key
 from mrtai.io.region_names import region_code, region_kind
-from mrtai.io.study import read_study
+from mrtai.io.study import named_files, read_study
 from mrtai.io.tables import nuclide
 from mrtai.physics.align_scans import on_one_grid
 from mrtai.physics.chain import chain, progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.marrow import marrow_doses, with_progeny
 from mrtai.physics.next_scan import proposed
-from mrtai.physics.plausibility import case_flags
+from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
 from mrtai.physics.second_opinion import compared, disagreement_flags
@@ -48,7 +48,7 @@ from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol as DosimetryProtocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned, RegionDose, Report
-from mrtai.values.study import Cycle
+from mrtai.values.study import Cycle, InputFile
 
 Result = TypeVar("Result")
 
@@ -141,7 +141,7 @@ def measure(
 ) -> Report:
     """Return the draft: dose, volume, kinetics and flags of every region and union, and when to scan again while scans are missing."""
     regions = tuple(named(row) for row in region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics))
-    provisional = len(aligned.cycle.time_points) < protocol.expected_scans
+    provisional = visits([point.t_h for point in aligned.cycle.time_points]) < protocol.expected_scans
     agent, limit_gy = aligned.cycle.administration.agent, protocol.dose_limits_gy.get("red_marrow")
     decays = with_progeny(engines.chain, protocol.progeny)
     return Report(
@@ -215,6 +215,7 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
         DosimetryError: the study was refused or held.
     """
     timings_s: dict[str, float] = {}
+    reused: tuple[str, ...] | list[str] = getattr(step, "reused", ())
 
     def timed(room: Callable[..., Result], *args: Any) -> Result:
         start = perf_counter()
@@ -223,12 +224,15 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
         return result
 
     require_replaceable(request.out)
-    protocol = chosen(load_protocol(request.protocol), request)
+    asked = load_protocol(request.protocol)
+    protocol = chosen(asked, request)
     earlier = read_earlier(request.priors, nuclide(protocol.nuclide))
-    cycle = timed(read, request, protocol, earlier)
+    cycle = timed(read, study_of(request), asked)
+    require_same_patient(earlier, cycle)
     engines = engines_for(protocol, request, earlier, agent=cycle.administration.agent)
-    report = dose_cycle(cycle, protocol, engines, timed)
-    return timed(write, report, request, timings_s)
+    beside = inputs_beside(request, earlier)
+    report = replace(dose_cycle(cycle, protocol, engines, timed), earlier=with_doses(earlier))
+    return timed(write, report, request, beside, {"timings_s": timings_s, "reused": reused})
 
 
 def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
@@ -303,24 +307,58 @@ def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histor
     )
 
 
-def read(request: CaseRequest, protocol: DosimetryProtocol, earlier: tuple[EarlierCase, ...] = ()) -> Cycle:
-    """Return the cycle of a study's folder, without identity; ``earlier`` cycles must be of the same patient."""
-    cycle = read_study(
-        request.study,
-        protocol=protocol,
+@dataclass(frozen=True, slots=True)
+class StudyRequest:
+    """What the first room reads, and nothing beside it: what else a run is asked for does not make it read again.
+
+    ``named`` are the files that ``study.toml`` names, wherever they lie. ``patient`` and ``pseudonym_key`` are never shown or stored.
+    """
+
+    study: Path
+    patient: str | None = field(repr=False)
+    cycle: str | None
+    study_toml: Path | None
+    calibrations: tuple[Path, ...]
+    named: tuple[Path, ...]
+    pseudonym_key: bytes = field(repr=False)
+
+
+def study_of(request: CaseRequest) -> StudyRequest:
+    """Return the part of a request that concerns the study."""
+    return StudyRequest(
+        study=request.study,
         patient=request.patient,
         cycle=request.cycle,
         study_toml=request.study_toml,
         calibrations=request.calibrations,
+        named=named_files(request.study, request.study_toml),
         pseudonym_key=load_key(),
     )
-    require_same_patient(earlier, cycle)
-    extra = () if request.labels is None else (input_file(request.labels),)
-    return replace(cycle, inputs=(*cycle.inputs, *extra, *prior_inputs(earlier)))
 
 
-def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) -> Path:
-    """Write the CASE folder and return its path."""
+def read(asked: StudyRequest, protocol: DosimetryProtocol) -> Cycle:
+    """Return the cycle of a study's folder, without identity."""
+    return read_study(
+        asked.study,
+        protocol=protocol,
+        patient=asked.patient,
+        cycle=asked.cycle,
+        study_toml=asked.study_toml,
+        calibrations=asked.calibrations,
+        pseudonym_key=asked.pseudonym_key,
+    )
+
+
+def inputs_beside(request: CaseRequest, earlier: tuple[EarlierCase, ...]) -> tuple[InputFile, ...]:
+    """Return the files of a run that are not the study's: label map and earlier cycles."""
+    labels = () if request.labels is None else label_inputs(request.labels)
+    return (*labels, *prior_inputs(earlier))
+
+
+def write(report: Report, request: CaseRequest, beside: tuple[InputFile, ...], walked: Mapping[str, Any]) -> Path:
+    """Write the CASE folder and return its path; ``walked`` is what the manifest tells of the walk: timings, and rooms reused."""
+    cycle = replace(report.aligned.cycle, inputs=(*report.aligned.cycle.inputs, *beside))
+    report = replace(report, aligned=replace(report.aligned, cycle=cycle))
     # base names only: a folder's name may be a patient's
     parameters = {
         "protocol": Path(request.protocol).name,
@@ -335,7 +373,15 @@ def write(report: Report, request: CaseRequest, timings_s: Mapping[str, float]) 
         "study_toml": None if request.study_toml is None else request.study_toml.name,
         "calibrations": [path.name for path in request.calibrations],
         "priors": len(request.priors),
+        "inputs": input_roles(
+            report.aligned.cycle.inputs,
+            labels=request.labels,
+            study_toml=request.study_toml,
+            calibrations=request.calibrations,
+            priors=request.priors,
+        ),
     }
     seeds = {"registration": request.seed, "monte_carlo": request.seed}
-    manifest = {"seeds": seeds, "parameters": parameters, "timings_s": dict(timings_s)}
+    told = {"timings_s": dict(walked["timings_s"]), "reused": list(walked["reused"])}
+    manifest = {"seeds": seeds, "parameters": parameters, **told}
     return write_case(report, request.out, manifest=manifest)

@@ -11,8 +11,10 @@ from typing import Any, Final, NoReturn
 from mrtai import __version__
 from mrtai.cli.archive import add_export, add_send
 from mrtai.cli.arguments import positive, seed, times
+from mrtai.cli.cumulate import add_cumulate
 from mrtai.cli.fit import add_fit
 from mrtai.cli.progress import bar, watched
+from mrtai.cli.replay import add_replay
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.refusal import DosimetryError
 
@@ -24,6 +26,8 @@ EPILOGUE: Final = """examples:
   mrtai simulate --out study --seed 1
   mrtai run study --protocol lu177-dotatate --labels study/truth/labels.nii.gz --out case
   mrtai export case --study study
+  mrtai cumulate case1 case2 --out all
+  mrtai replay case --study study
   mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
 
 Research use only. Not a medical device. Decision support under a qualified person.
@@ -77,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure, add_export, add_send):
+    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure, add_export, add_send, add_cumulate, add_replay):
         command = add(commands)
         command.add_argument("--json", action="store_true", help="print the outcome, or the reason of a refusal, as one JSON object")
         command.add_argument("--traceback", action="store_true", help="show where a fault of ours happened")
@@ -161,6 +165,7 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
     simulate.add_argument(
         "--kinetics", choices=("mono", "population"), default="population", help="one exponential, or with uptake (default)"
     )
+    simulate.add_argument("--contours", action="store_true", help="also the true contours as a DICOM SEG of the first scan")
     return simulate
 
 
@@ -171,6 +176,14 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.tables import nuclide, point_kernel
     from mrtai.simulate.patient import Settings, virtual_patient
 
+    if options.contours and options.format != "dicom":
+        raise DosimetryError(
+            "contours are written as DICOM only",
+            where="--contours",
+            found="--format nifti",
+            remedy="use truth/labels.nii.gz",
+            code="UNUSED_OPTION",
+        )
     protocol = load_protocol(options.protocol)
     settings = Settings(
         priors=agent_priors(protocol.agent),
@@ -185,7 +198,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
         patient = virtual_patient(
             nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings, progress=tell
         )
-    write_study(patient, options.out, as_format=options.format)
+    write_study(patient, options.out, as_format=options.format, contours=options.contours)
     return {"study": str(options.out), "text": f"virtual patient written: {options.out}"}
 
 

@@ -10,13 +10,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+from mrtai.io.atomic import write_bytes
+from mrtai.io.cumulative import with_earlier
 from mrtai.io.manifest import SCHEMA as MANIFEST_SCHEMA
 from mrtai.io.manifest import case_manifest
 from mrtai.io.nifti import write_image, write_labels
 from mrtai.io.report_figures import report_figures
 from mrtai.io.report_html import html_report
 from mrtai.io.report_pdf import pdf_report
-from mrtai.io.results import Json, dumped, require_valid, results
+from mrtai.io.results import Json, dumped, read_results, require_valid, results
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Report
 
@@ -66,6 +68,13 @@ def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Pat
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return out
+
+
+def write_state(folder: Path, state: str) -> None:
+    """Write a new state into the results of a CASE folder; the ledger says when."""
+    document = read_results(folder)
+    if document["state"] != str(state):
+        write_bytes(folder / "results.json", dumped(require_valid({**document, "state": str(state)})).encode())
 
 
 def require_replaceable(out: Path) -> None:
@@ -136,7 +145,7 @@ def regions_csv(document: Json) -> str:
 
 
 def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> None:
-    document = require_valid(results(report))
+    document = require_valid(with_earlier(results(report), report.earlier, report.protocol))
     written_at = datetime.now(UTC).isoformat(timespec="seconds")
     provenance = require_valid(case_manifest(report, {"written_at": written_at, **manifest}), "manifest.schema.json")
     pictures = report_figures(report)

@@ -9,9 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from mrtai.io.counted_cycles import counted_cycle
 from mrtai.io.hashes import input_file
 from mrtai.io.results import require_valid
+from mrtai.physics.cumulative import require_one_course
 from mrtai.units import LN2
+from mrtai.values.cumulative import CountedCycle
 from mrtai.values.half_life import EarlierCycle
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.refusal import DosimetryError
@@ -32,25 +35,32 @@ SCHEMAS: Final = {"mrtai.results/1": "results.schema.json", "mrtai.fits/1": "fit
 
 @dataclass(frozen=True, slots=True)
 class EarlierCase:
-    """One earlier cycle: kinetics by region; whose and when, where the file says so (``mrtai.fits/1`` does not)."""
+    """One earlier cycle: kinetics by region; whose and when, and its doses, where the file says so (``mrtai.fits/1`` does not)."""
 
     path: Path
     cycles: Mapping[str, EarlierCycle]
     pseudonym: str | None = field(default=None, repr=False)
     agent: str | None = None
     administered_at: datetime | None = None
+    counted: CountedCycle | None = None
 
 
 def read_earlier(paths: Iterable[Path], nuclide: Nuclide) -> tuple[EarlierCase, ...]:
     """Return the earlier cycles of CASE folders or FITS.json files, oldest first where they say when, else as given.
 
     Raises:
-        DosimetryError: a file that is missing, not ours, of another nuclide, or without any measured half-life.
+        DosimetryError: a file that is missing, not ours, of another nuclide, or without any measured half-life; one cycle twice.
     """
     cases = [_case(path, number, nuclide) for number, path in enumerate(paths, start=1)]
+    require_one_course([one for one in with_doses(cases) if one.is_counted])
     if all(case.administered_at is not None for case in cases):
         cases.sort(key=lambda case: case.administered_at or datetime.min)
     return tuple(cases)
+
+
+def with_doses(cases: Iterable[EarlierCase]) -> tuple[CountedCycle, ...]:
+    """Return the earlier cycles that tell doses, as sums over cycles take them."""
+    return tuple(case.counted for case in cases if case.counted is not None)
 
 
 def by_region(cases: Iterable[EarlierCase], *, lesions: bool) -> dict[str, tuple[EarlierCycle, ...]]:
@@ -65,6 +75,7 @@ def by_region(cases: Iterable[EarlierCase], *, lesions: bool) -> dict[str, tuple
 
 def require_same_patient(cases: Iterable[EarlierCase], cycle: Cycle) -> None:
     """Refuse an earlier case of another patient or agent, and one that is not earlier."""
+    scans = {point.series_uid_sha256 for point in cycle.time_points}
     for case in cases:
         if case.pseudonym is not None and case.pseudonym != cycle.pseudonym:
             raise _bad(
@@ -79,6 +90,8 @@ def require_same_patient(cases: Iterable[EarlierCase], cycle: Cycle) -> None:
             raise _bad(case.path, "the earlier cycle had another agent", found, "give cycles of the same agent", "AGENT_DIFFERS")
         if case.administered_at is not None and case.administered_at >= cycle.administration.at:
             raise _bad(case.path, "the prior cycle is not earlier", "given at the same time or later", "leave it out", "NOT_EARLIER")
+        if case.counted is not None and case.counted.is_counted and case.counted.scans & scans:
+            raise _bad(case.path, "the prior cycle is this one", "scans of this study in it", "leave it out", "SAME_ADMINISTRATION")
 
 
 def _case(path: Path, number: int, nuclide: Nuclide) -> EarlierCase:
@@ -98,6 +111,7 @@ def _case(path: Path, number: int, nuclide: Nuclide) -> EarlierCase:
         pseudonym=document.get("patient", {}).get("pseudonym"),
         agent=given.get("agent"),
         administered_at=datetime.fromisoformat(given["time"]) if "time" in given else None,
+        counted=counted_cycle(document) if document["schema"] == "mrtai.results/1" else None,
     )
 
 

@@ -1,14 +1,16 @@
 """``manifest.json``: how a case came about, so that it can be repeated or explained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 import mrtai
 from mrtai.values.report import Report
+from mrtai.values.study import InputFile
 
 SCHEMA: Final = "mrtai.manifest/1"
+BLOOD: Final = "blood samples"
 LIBRARIES: Final = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "icrp107-database", "radioactivedecay", "torch")
 
 
@@ -31,6 +33,27 @@ def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:
         "engines": dict(report.engines),
         "code": {"version": mrtai.__version__, "commit": commit(Path(mrtai.__file__).resolve().parents[1])},
         "libraries": library_versions(),
+    }
+
+
+def input_roles(
+    inputs: Sequence[InputFile], *, labels: Path | None, study_toml: Path | None, calibrations: Sequence[Path], priors: Sequence[Path]
+) -> dict[str, list[str]]:
+    """Return the digests of the inputs that are no scans, by what they were given as, for a replay to find and give them again."""
+
+    def digests(*names: str) -> list[str]:
+        return [file.sha256 for file in inputs if file.name in names]
+
+    stem = "" if labels is None else labels.name.removesuffix(".gz").removesuffix(".nii")
+    names = {path.name for path in calibrations}
+    earlier = {"results.json" if path.is_dir() else path.name for path in priors}
+    return {
+        "study_toml": digests("study.toml" if study_toml is None else study_toml.name)[:1],
+        "calibrations": digests(*names)[: len(calibrations)],
+        "blood": digests(BLOOD),
+        "labels": [] if labels is None else digests(labels.name)[:1] + digests(f"{stem}.json", "labels.json")[:1],
+        # given last, so they stand last
+        "priors": digests(*earlier)[-len(priors) :] if priors else [],
     }
 
 

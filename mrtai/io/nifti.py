@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.io.atomic import write_bytes
+from mrtai.io.hashes import input_file
 from mrtai.io.region_names import SourceRegion, region_names, require_free_names
 from mrtai.physics.materials import NAMES as MATERIAL_NAMES
 from mrtai.units import GRAM_PER_KG, KG_PER_GRAM, SECONDS_PER_HOUR
@@ -23,6 +24,7 @@ from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity, Voxels
 from mrtai.values.labels import VIRTUAL_ORIGIN, Labels
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.study import InputFile
 
 nib: Any = nibabel  # typed in parts only, so its calls are left unchecked
 RAS_PER_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -101,6 +103,12 @@ def read_labels(path: Path) -> Labels:
         )
     whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
     return Labels(whole, names, grid, source_names, origin=f"given {path.name}{_simulated(path)}")
+
+
+def label_inputs(path: Path) -> tuple[InputFile, ...]:
+    """Return a label map and the file of its names as inputs of a run: either changes the results."""
+    names = _names_file(path)
+    return (input_file(path), *([] if names is None else [input_file(names)]))
 
 
 def read_materials(path: Path, grid: Grid) -> NDArray[np.uint8]:
@@ -256,14 +264,16 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
+def _names_file(path: Path) -> Path | None:
+    return next((file for file in (path.parent / f"{_stem(path)}.json", path.parent / "labels.json") if file.is_file()), None)
+
+
 def _label_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Return the contract's name of each label value, and the name in the file where it is another."""
-    candidates = (path.parent / f"{_stem(path)}.json", path.parent / "labels.json")
-    source = next((file for file in candidates if file.is_file()), None)
+    source = _names_file(path)
     if source is None:
-        raise _nameless(
-            "labels without names", path.name, f"neither {candidates[0].name} nor labels.json beside it", f"write {NAMES_FORM} there"
-        )
+        found = f"neither {_stem(path)}.json nor labels.json beside it"
+        raise _nameless("labels without names", path.name, found, f"write {NAMES_FORM} there")
     written = _names_as_written(source)
     regions = [SourceRegion(value, label.strip()) for value, label in written.items()]
     require_free_names(regions, source.name)

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.protocol import CHECK_HISTORIES, TIA_MAPS, Protocol, Radiobiology
+from mrtai.values.protocol import CHECK_HISTORIES, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -40,6 +40,16 @@ _SCHEMA: Mapping[str, Any] = {
             },
         },
         "dose_limits_gy": {"type": "object", "additionalProperties": _POSITIVE},
+        "cumulative_limits": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["source"],
+                "minProperties": 2,  # a source and at least one limit
+                "properties": {"dose_gy": _POSITIVE, "bed_gy": _POSITIVE, "source": {"type": "string"}},
+            },
+        },
         "plausible_gy_per_gbq": {
             "type": "object",
             "additionalProperties": {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2},
@@ -114,6 +124,10 @@ def _checked(name: str, content: bytes) -> Protocol:
         progeny=Progeny(**table.get("progeny", {})),
         rbe=table.get("rbe", {}),
         tia_map=table.get("tia_map", "shares"),
+        cumulative_limits={
+            region: CumulativeLimit(values.get("dose_gy"), values.get("bed_gy"), values["source"])
+            for region, values in table.get("cumulative_limits", {}).items()
+        },
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mrtai.io.cumulative_tables import SUM_COLUMNS, cumulative_words, sum_groups
 from mrtai.io.report_figures import Pictures
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
@@ -61,6 +62,9 @@ def html_report(report: Report, document: Json, pictures: Pictures, *, manifest:
         marrow_rows=marrow_rows(document),
         marrow_words=MARROW_WORDS,
         next_scan_words=next_scan_words(document),
+        sum_columns=SUM_COLUMNS,
+        sum_groups=sum_groups(document["cumulative"]) if document["cumulative"] else [],
+        sum_words=cumulative_words(document),
         check_columns=CHECK_COLUMNS,
         check_rows=check_rows(document),
         check_words=check_words(document),

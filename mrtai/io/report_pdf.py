@@ -18,6 +18,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from mrtai.io.cumulative_tables import SUM_COLUMNS, cumulative_words, sum_groups
 from mrtai.io.report_figures import Picture, Pictures
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
@@ -66,6 +67,7 @@ REGION_WIDTHS: Final = (30, 12, 12, 11, 15, 12, 22, 11, 11, 11, 11, 11, 13)
 SCAN_WIDTHS: Final = (10, 14, 15, 18, 22, 22, 20, 22, 15, 22)
 CHECK_WIDTHS: Final = (50, 30, 40, 35, 25)
 MARROW_WIDTHS: Final = (22, 82, 20, 26, 14, 16)
+SUM_WIDTHS: Final = (27, 38, 22, 28, 22, 28, 22, 13)
 FIT_WIDTHS: Final = (28, 28, 14, 14, 26, 14, 56)
 
 
@@ -120,7 +122,8 @@ def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping
     half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
     maps = [figure for figure in pictures.figures if figure.name.startswith(("planes", "projections"))]
     plots = [figure for figure in pictures.figures if figure not in maps]
-    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_marrow(document), *_check(document)]
+    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_marrow(document)]
+    story += [*_cumulative(document), *_check(document)]
     for figure in (*plots, *maps):
         story.append(_figure(figure))
     story += [_heading("Scans"), _table(SCAN_COLUMNS, scan_rows(document, half_life_h), SCAN_WIDTHS), *_overrides(report)]
@@ -162,21 +165,27 @@ def _flags(document: Json) -> list[Flowable]:
 
 
 def _regions(document: Json) -> list[Flowable]:
-    rows: list[list[str]] = []
-    groups: list[int] = []
-    verdicts: list[tuple[int, str]] = []
-    for title, regions in region_groups(document):
-        groups.append(len(rows) + 1)
-        rows.append([title, *[""] * (len(REGION_COLUMNS) - 1)])
-        for region in regions:
-            verdicts.append((len(rows) + 1, region["verdict"]))
-            rows.append(region_row(region))
-    table = _table(REGION_COLUMNS, rows, REGION_WIDTHS)
-    style = [("BACKGROUND", (0, row), (-1, row), WASH) for row in groups] + [("SPAN", (0, row), (-1, row)) for row in groups]
-    style += [("BACKGROUND", (-1, row), (-1, row), TONES[verdict][0]) for row, verdict in verdicts]
-    table.setStyle(TableStyle(style))
+    groups = [(title, [region_row(region) for region in regions]) for title, regions in region_groups(document)]
+    table = _grouped(REGION_COLUMNS, groups, REGION_WIDTHS)
     caption = f"{UNCERTAINTY} A dash: not computed, a flag says why. TIAC: Ã per administered activity. BED and EQD2: of the mean dose."
     return [_heading("Regions"), table, _paragraph(caption, "small")]
+
+
+def _grouped(columns: Columns, groups: Sequence[tuple[str, Sequence[Sequence[str]]]], widths_mm: Sequence[float]) -> Table:
+    """Return a table of titled groups whose last column is a verdict."""
+    rows: list[Sequence[str]] = []
+    style: list[Any] = []
+    for title, members in groups:
+        head = len(rows) + 1
+        style += [("BACKGROUND", (0, head), (-1, head), WASH), ("SPAN", (0, head), (-1, head))]
+        rows.append([title, *[""] * (len(columns) - 1)])
+        for cells in members:
+            rows.append(cells)
+            if cells[-1]:
+                style.append(("BACKGROUND", (-1, len(rows)), (-1, len(rows)), TONES[cells[-1]][0]))
+    table = _table(columns, rows, widths_mm)
+    table.setStyle(TableStyle(style))
+    return table
 
 
 def _marrow(document: Json) -> list[Flowable]:
@@ -184,6 +193,14 @@ def _marrow(document: Json) -> list[Flowable]:
     if not rows:
         return []
     return [_heading("Red marrow"), _table(MARROW_COLUMNS, rows, MARROW_WIDTHS, left=(0, 1)), _paragraph(MARROW_WORDS, "small")]
+
+
+def _cumulative(document: Json) -> list[Flowable]:
+    if document["cumulative"] is None:
+        return []
+    groups = sum_groups(document["cumulative"])
+    table = _grouped(SUM_COLUMNS, groups, SUM_WIDTHS)
+    return [_heading("With earlier cycles"), table, _paragraph(cumulative_words(document), "small")]
 
 
 def _check(document: Json) -> list[Flowable]:

@@ -4,12 +4,14 @@ The numbers are rounded to seven significant digits, which is far below any unce
 arithmetic, so the same case gives the same bytes. No time of the run stands here; that is the manifest's.
 """
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.marrow import MarrowDose
 from mrtai.values.next_scan import NextScan
+from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import BiologicalDose, BudgetTerm, DoseStatistics, RegionDose, Report
 from mrtai.values.study import TimePoint
 
@@ -74,6 +77,7 @@ def results(report: Report) -> Json:
         ],
         "red_marrow": [_marrow(dose) for dose in report.marrow],
         "next_scan": proposal(report.next_scan),
+        "cumulative": None,
         "flags": flag_list(case_flags),
     }
 
@@ -82,6 +86,26 @@ def verdict(flags: Iterable[Flag]) -> str:
     """Return ``ok``, ``review`` or ``withheld``: the weight of the gravest flag."""
     gravest = max((flag.severity for flag in flags), key=_WEIGHT.__getitem__, default=Severity.INFO)
     return _VERDICT[gravest]
+
+
+def read_results(folder: Path) -> Json:
+    """Return the results of a CASE folder; raises ``DosimetryError`` where there are none."""
+    try:
+        document = json.loads((folder / "results.json").read_text("utf-8"))
+    except (OSError, ValueError) as fault:
+        raise DosimetryError(
+            "no readable results", where=folder.name, found=type(fault).__name__, remedy="make the case again", code="NOT_A_CASE"
+        ) from fault
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise DosimetryError(
+            "no results of ours", where=folder.name, found="another schema", remedy="give a CASE folder", code="NOT_A_CASE"
+        )
+    return document
+
+
+def results_sha256(document: Mapping[str, Any]) -> str:
+    """Return the digest of results whatever their state: signing and releasing change the state and nothing else."""
+    return hashlib.sha256(dumped({name: value for name, value in document.items() if name != "state"}).encode()).hexdigest()
 
 
 def require_valid(document: Json, schema: str = "results.schema.json") -> Json:

@@ -22,6 +22,15 @@ class Radiobiology:
 
 
 @dataclass(frozen=True, slots=True)
+class CumulativeLimit:
+    """What one region may get over all cycles together [Gy], as absorbed dose, as BED or both: a flag, not a decision."""
+
+    dose_gy: float | None
+    bed_gy: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Protocol:
     """A validated protocol file.
 
@@ -33,6 +42,7 @@ class Protocol:
         activity_sd_relative: relative standard uncertainty of one region's activity that is independent between scans; weights the fits.
         radiobiology: by region name or union.
         dose_limits_gy: absorbed dose per cycle above which a region is flagged.
+        cumulative_limits: over all cycles of a patient, by region name or union.
         plausible_gy_per_gbq: plausible dose per administered activity by region, as ``(low, high)``.
         population_half_life_h: typical effective half-life by region kind or name.
         typical_administered_bq: what virtual patients are given.
@@ -63,3 +73,4 @@ class Protocol:
     progeny: Progeny = field(default_factory=Progeny)
     rbe: Mapping[str, float] = field(default_factory=dict)
     tia_map: str = "shares"
+    cumulative_limits: Mapping[str, CumulativeLimit] = field(default_factory=dict)

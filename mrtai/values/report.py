@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mrtai.values.cumulative import CountedCycle
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag
@@ -185,6 +186,7 @@ class Report:
         tia_sd: standard uncertainty of the TIA map, where voxels have curves of their own.
         dose_rates: absorbed dose rate at the start of each scan [Gy/s], daughters in equilibrium; empty where not computed.
         next_scan: the time of one more scan that would tell most, while scans are missing.
+        earlier: the patient's earlier cycles, for the sums over all of them; those nobody signed do not count.
     """
 
     protocol: Protocol
@@ -202,3 +204,4 @@ class Report:
     tia_sd: Image | None = None
     dose_rates: tuple[Image, ...] = ()
     next_scan: NextScan | None = None
+    earlier: tuple[CountedCycle, ...] = ()
