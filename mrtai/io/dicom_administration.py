@@ -50,6 +50,12 @@ def started_at(series: Series) -> tuple[datetime | None, bool]:
     return None, True
 
 
+def header_nuclide(series: Series) -> str | None:
+    """Return the nuclide that the header of a SPECT series names, None where it is silent."""
+    items = series.first.get("RadiopharmaceuticalInformationSequence", None) or ()
+    return next((name for item in items if (name := _nuclide(item))), None)
+
+
 def stated_administration(series: Series, nuclide: str, half_life_s: float, study: StatedStudy) -> StatedAdministration:
     """Return what the header of a SPECT series says of the administration of ``nuclide``; doubts that ``study`` settles are silent.
 

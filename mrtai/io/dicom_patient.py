@@ -54,7 +54,7 @@ def _require_one_person(series: Sequence[Series]) -> None:
         stated = {value.upper().replace(".", "").replace("-", "") for value in _stated(series, tag)}
         if len(stated) > 1:
             raise _mixed(f"mixed patients: one patient ID with several {noun}", f"{len(stated)} of them", "separate the patients")
-    names = {_folded(value) for value in _stated(series, "PatientName")} - {""}
+    names = {folded_name(value) for value in _stated(series, "PatientName")} - {""}
     if len(names) > 1:
         raise Held(
             "one patient ID with several names (0010,0010)",
@@ -71,7 +71,7 @@ def _stated(series: Sequence[Series], tag: str, *, silent: bool = False) -> set[
     return values if silent else values - {""}
 
 
-def _folded(name: str) -> str:
+def folded_name(name: str) -> str:
     """Return a name without case and padding: ``Doe^Jane^^`` is ``DOE^JANE``."""
     return "^".join(" ".join(part.split()) for part in name.casefold().split("^")).rstrip("^= ")
 

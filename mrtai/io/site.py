@@ -14,7 +14,7 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import MODALITIES, Notify, Poll, Receive, Rule, Site, TlsServer
 
 CODE: Final = "CONFIG_FILE"
-TABLES: Final = {"pseudonym_key", "root", "database", "dicom", "target", "receive", "inbox", "poll", "rule", "work", "notify"}
+TABLES: Final = {"pseudonym_key", "root", "database", "dicom", "target", "receive", "inbox", "poll", "rule", "work", "server", "notify"}
 
 Table = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def read_site(path: Path | None = None) -> Site:
     root = read.path(table, "root", file.name) or file.parent / "mrtai-data"
     inbox, work = (
         read.table(table, "inbox", {"quiet_s", "watch"}),
-        read.table(table, "work", {"device", "threads", "attempts", "gpu_slots"}),
+        read.table(table, "work", {"device", "threads", "attempts", "parallel", "gpu_slots"}),
     )
     site = Site(
         root=root,
@@ -50,6 +50,8 @@ def read_site(path: Path | None = None) -> Site:
         device=text(work, "device", where=file.name, code=CODE) or "cpu",
         threads=int(read.positive(work, "threads", 1)),
         attempts=int(read.positive(work, "attempts", 5)),
+        parallel=int(read.positive(work, "parallel", 1)),
+        server_port=int(read.positive(read.table(table, "server", {"port"}), "port", 4200)),
         gpu_slots=int(read.positive(work, "gpu_slots", 1)),
         notify=_notify(table, read),
     )

@@ -92,7 +92,9 @@ class Site:
         quiet_s: a study counts as complete when nothing of it has come for so long.
         watch: folders whose files are taken in as if they had been sent.
         attempts: of one case at the same inputs before it counts as failed.
+        parallel: cases that one worker works on at one time.
         gpu_slots: cases that may use the GPU at one time.
+        server_port: of Prefect's server on this machine, where ``serve`` starts one.
     """
 
     root: Path
@@ -105,7 +107,9 @@ class Site:
     device: str = "cpu"
     threads: int = 1
     attempts: int = 5
+    parallel: int = 1
     gpu_slots: int = 1
+    server_port: int = 4200
     notify: Notify | None = None
 
     @property
