@@ -1,32 +1,136 @@
-"""The walk as a Prefect flow: one task a room, the same calls as ``mrtai run``.
+"""One case's draft as a Prefect flow: one task a room, the same calls as ``mrtai run``, on inputs that were frozen for it.
 
-Parameters are paths, names and numbers. Values pass from room to room in memory: no voxel, and no identity, is ever a
-parameter, a result or an artifact that Prefect stores.
+Parameters are names and digests. Values pass from room to room in memory: no voxel, and no identity, is ever a parameter, a result
+or an artifact that Prefect stores.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_image_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+from prefect.states import Completed, Failed
 
-from mrtai.cycle import CaseRequest, run_case
-from mrtai.values.refusal import DosimetryError
+from mrtai.cycle import CaseRequest, Step, run_case
+from mrtai.io.code_version import code_sha256
+from mrtai.io.cycle_folder import CycleFolder, Snapshot
+from mrtai.io.ledger import Ledger, open_ledger
+from mrtai.io.results import read_results, results_sha256
+from mrtai.io.site import read_site
+from mrtai.reuse import reusing
+from mrtai.values.ledger import CaseState, Superseded
+from mrtai.values.refusal import DosimetryError, Held
+from mrtai.values.site import Site
+from workflows.faults import RoomFault, where_of
+from workflows.shown import draft_event, show, shown
 
 Result = TypeVar("Result")
 
 ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "rates", "measure", "check", "write")
+GPU: Final = "gpu"
+GPU_ROOMS: Final = frozenset({"integrate", "absorb", "rates", "check"})
 RETRIES: Final = 2
 RETRY_DELAY_S: Final = 5
+BY: Final = "mrtai"
+
+
+@flow(name="dose-cycle", flow_run_name="{case_id}", persist_result=False)
+def dose_cycle(case_id: str, inputs_sha256: str) -> State[Any]:
+    """Work up a case from the inputs frozen under a digest, and write down what it came to.
+
+    A refusal is an outcome: the case is held or failed with its reason, and the run is shown as failed. A fault, or a lost disk or
+    database, is raised: the inbox starts another run.
+    """
+    site = read_site()
+    with open_ledger(site.database) as ledger:
+        if not _is_due(ledger, case_id, inputs_sha256):
+            return Completed(message="nothing to do")
+        try:
+            return _drafted(site, ledger, case_id, inputs_sha256)
+        except Superseded:
+            return Completed(message="newer inputs came meanwhile")
+        except DosimetryError as refusal:
+            return _refused(ledger, case_id, inputs_sha256, refusal)
+
+
+def _drafted(site: Site, ledger: Ledger, case_id: str, inputs_sha256: str) -> State[Any]:
+    folder = CycleFolder(site.cycles / case_id)
+    folder.sweep()
+    step = reusing(folder.kept, _shown_step(site, lambda: _require_due(ledger, case_id, inputs_sha256)), code=code_sha256())
+    case = run_case(case_request(site, folder, folder.snapshot(inputs_sha256)), step)
+    results = read_results(case)
+    digest, provisional = results_sha256(results), bool(results["provisional"])
+    ledger.move(case_id, CaseState.DRAFT, by=BY, results_sha256=digest, inputs_sha256=inputs_sha256, provisional=provisional)
+    step.discard_others()
+    folder.discard_others(inputs_sha256)
+    shown(show, case, results)
+    draft_event(case_id, CaseState.DRAFT, results["verdict"])
+    kind = "provisional draft" if provisional else "draft"
+    get_run_logger().info("%s written; reused: %s", kind, ", ".join(step.reused) or "nothing")
+    return Completed(message=f"{kind}, verdict {results['verdict']}")
+
+
+def _refused(ledger: Ledger, case_id: str, inputs_sha256: str, refusal: DosimetryError) -> State[Any]:
+    state = CaseState.HELD if isinstance(refusal, Held) else CaseState.FAILED
+    try:
+        ledger.move(case_id, state, by=BY, reason=str(refusal), reason_code=refusal.code, inputs_sha256=inputs_sha256)
+    except Superseded:
+        return Completed(message="newer inputs came meanwhile")
+    draft_event(case_id, state, refusal.code)
+    get_run_logger().warning("%s: %s", refusal.code, refusal)
+    return Failed(message=f"{state}: {refusal}")
+
+
+def case_request(site: Site, folder: CycleFolder, inputs: Snapshot) -> CaseRequest:
+    """Return what the walk is asked for on frozen inputs."""
+    return CaseRequest(
+        inputs.study,
+        inputs.protocol,
+        folder.case,
+        labels=inputs.labels,
+        cycle=inputs.cycle,
+        study_toml=inputs.study_toml,
+        calibrations=inputs.calibrations,
+        priors=inputs.priors,
+        device=site.device,
+        threads=site.threads,
+    )
+
+
+def _is_due(ledger: Ledger, case_id: str, inputs_sha256: str) -> bool:
+    case = ledger.case(case_id)
+    return case.is_due and case.wanted_sha256 == inputs_sha256
+
+
+def _require_due(ledger: Ledger, case_id: str, inputs_sha256: str) -> None:
+    if not _is_due(ledger, case_id, inputs_sha256):
+        raise Superseded(
+            "these inputs are no longer the wanted ones",
+            where=case_id,
+            found="newer ones",
+            remedy="let the newer run finish",
+            code="SUPERSEDED",
+        )
+
+
+def _shown_step(site: Site, require_due: Callable[[], None]) -> Step:
+    """Return a step that enters rooms as tasks, tells how far the walk is, and writes only what is still wanted."""
+    progress = shown(create_progress_artifact, progress=0.0, description="rooms of the walk")
+
+    def step(room: Callable[..., Result], *args: Any) -> Result:
+        if room.__name__ == "write":
+            require_due()
+        with concurrency(GPU, occupy=1) if site.device == "cuda" and room.__name__ in GPU_ROOMS else nullcontext():
+            result = room_as_task(room, *args)
+        if progress is not None:
+            done = 100.0 * (ROOMS.index(room.__name__) + 1) / len(ROOMS)
+            shown(update_progress_artifact, progress, progress=done)  # type: ignore[arg-type]
+        return result
+
+    return step
 
 
 def transient(_: Any, __: Any, state: Any) -> bool:
@@ -34,14 +138,20 @@ def transient(_: Any, __: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), OSError)
 
 
-def as_task(room: Callable[..., Result], *args: Any) -> Result:
+def room_as_task(room: Callable[..., Result], *args: Any) -> Result:
     """Enter the room in a Prefect task of its name.
 
     The arguments ride in a closure instead of as task parameters, so that Prefect neither walks through nor hashes voxels.
     """
 
     def enter() -> Result:
-        return room(*args)
+        try:
+            return room(*args)
+        except (DosimetryError, OSError):
+            raise
+        except Exception as fault:
+            # Prefect keeps messages and traces; those of a library may quote a header
+            raise RoomFault(f"{room.__name__}: {where_of(fault)}") from None
 
     wrapped = task(
         name=room.__name__,
@@ -53,88 +163,3 @@ def as_task(room: Callable[..., Result], *args: Any) -> Result:
         persist_result=False,
     )(enter)
     return wrapped()
-
-
-@flow(name="dose-cycle", persist_result=False)
-def dose_cycle(
-    study: Path,
-    protocol: str,
-    out: Path,
-    labels: Path | None = None,
-    calibrations: tuple[Path, ...] = (),
-    cycle: str | None = None,
-    threads: int = 1,
-    check_engine: str | None = None,
-) -> Path:
-    """Work up one cycle to a draft and show its progress, dose table and pictures in Prefect.
-
-    There is no parameter for a patient's ID, since Prefect stores parameters: one study folder holds one patient.
-
-    Raises:
-        DosimetryError: the study was refused or held; the run then fails with that one line.
-    """
-    request = CaseRequest(
-        study, protocol, out, labels=labels, calibrations=calibrations, cycle=cycle, threads=threads, check_engine=check_engine
-    )
-    logger = get_run_logger()
-    progress = create_progress_artifact(progress=0.0, description="rooms of the walk")
-
-    def step(room: Callable[..., Result], *args: Any) -> Result:
-        result = as_task(room, *args)
-        update_progress_artifact(progress, progress=100.0 * (ROOMS.index(room.__name__) + 1) / len(ROOMS))  # type: ignore[arg-type]
-        return result
-
-    try:
-        case = run_case(request, step)
-    except DosimetryError as refusal:
-        logger.warning("%s: %s", refusal.code, refusal)
-        raise
-    show(case)
-    logger.info("draft written")
-    return case
-
-
-def show(case: Path) -> None:
-    """Publish the draft's table, flags and pictures as artifacts; everything in them comes from the pseudonymous results."""
-    results = json.loads((case / "results.json").read_text(encoding="utf-8"))
-    create_table_artifact(key="dose-table", table=dose_table(results), description="mean absorbed dose by region")
-    create_markdown_artifact(key="draft", markdown=summary(results))
-    create_image_artifact(
-        key="three-planes", image_url=(case / "report.html").resolve().as_uri(), description="the report with its pictures"
-    )
-
-
-def dose_table(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the dose table's rows: numbers rounded for reading, units in the keys."""
-    return [
-        {
-            "region": region["name"],
-            "volume_ml": _short(region["volume_ml"]),
-            "half_life_h": _short(region["kinetics"]["effective_half_life_h"]),
-            "tia_mbq_h": _short(region["tia_mbq_h"]),
-            "dose_gy": _short(region["absorbed_dose_gy"]["mean"]),
-            "sd_gy": _short(region["absorbed_dose_gy"]["mean_sd"]),
-            "verdict": region["verdict"],
-        }
-        for region in results["regions"]
-    ]
-
-
-def summary(results: dict[str, Any]) -> str:
-    """Return the draft in a few lines of Markdown: who by pseudonym, what was given, what needs eyes."""
-    given = results["administrations"][0]
-    lines = [
-        f"# Draft {results['patient']['pseudonym']}, cycle {results['cycle']}",
-        f"{given['activity_mbq']:.0f} MBq {given['nuclide']} {given['agent']}, {len(results['scans'])} scans, "
-        f"{'provisional, ' if results['provisional'] else ''}verdict **{results['verdict']}**",
-        "",
-    ]
-    flagged = [("case", flag) for flag in results["flags"]]
-    flagged += [(f"scan {scan['index']}", flag) for scan in results["scans"] for flag in scan["flags"]]
-    flagged += [(region["name"], flag) for region in results["regions"] for flag in region["flags"]]
-    lines += [f"- **{where}**: {flag['text']} {flag['remedy']}" for where, flag in flagged if flag["severity"] != "info"]
-    return "\n".join(lines)
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")

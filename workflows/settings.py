@@ -4,13 +4,22 @@ import os
 from pathlib import Path
 from typing import Final
 
+from mrtai.io.site import config_path, read_site
+from mrtai.values.site import Site
+
 OFFLINE: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    # on a busy machine SQLite's lock is waited for instead of losing what was to be written
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+    # a server that is being started again is waited for
+    "PREFECT_CLIENT_MAX_RETRIES": "10",
 }
+THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
 def apply(home: Path) -> None:
@@ -19,3 +28,18 @@ def apply(home: Path) -> None:
     defaults = {**OFFLINE, "PREFECT_HOME": str(home), "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage")}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+
+
+def apply_site() -> Site:
+    """Return the site of this process with the settings for it and for the processes it starts; call before Prefect is imported.
+
+    ``PREFECT_API_URL``, where it is set, names a server elsewhere; else the site's own is meant.
+    """
+    site = read_site()
+    os.environ["MRTAI_CONFIG"] = str(config_path())
+    os.environ.setdefault("PREFECT_API_URL", f"http://127.0.0.1:{site.server_port}/api")
+    for name in THREADS:
+        os.environ.setdefault(name, str(site.threads))
+    site.root.mkdir(parents=True, exist_ok=True)
+    apply(site.root / "prefect")
+    return site

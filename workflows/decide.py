@@ -1,0 +1,61 @@
+"""A person's word on a case: signed or rejected. The ledger is the authority; the case's own file follows it."""
+
+from pathlib import Path
+
+from mrtai.io.case_folder import write_state
+from mrtai.io.cycle_folder import CycleFolder
+from mrtai.io.ledger import Ledger
+from mrtai.io.results import read_results, results_sha256
+from mrtai.values.ledger import CaseRecord, CaseState
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.site import Site
+
+
+def case_id(site: Site, named: str) -> str:
+    """Return a case's ID, given as such or as a path of its folder or of its CASE folder."""
+    path = Path(named)
+    if path.is_dir():
+        inside = path.resolve()
+        for place in (inside, inside.parent):
+            if place.parent == site.cycles.resolve():
+                return place.name
+        raise DosimetryError(
+            "the folder is no case of this site",
+            where=path.name,
+            found="a folder elsewhere",
+            remedy="give a case of `status`",
+            code="NO_CASE",
+        )
+    return named
+
+
+def is_case(site: Site, folder: Path) -> bool:
+    """Say whether a folder is a cycle's folder of this site, or the CASE folder in it."""
+    inside = folder.resolve()
+    return site.cycles.resolve() in (inside.parent, inside.parent.parent)
+
+
+def sign(site: Site, ledger: Ledger, case: str, by: str) -> CaseRecord:
+    """Sign the draft as it lies in the CASE folder.
+
+    Raises:
+        DosimetryError: no draft, its results are not those that were drafted, or a newer draft is under way.
+    """
+    if ledger.case(case).is_due:
+        remedy = "wait for the new draft and look at it"
+        raise DosimetryError(
+            "newer scans or files came in after this draft", where=case, found="a draft under way", remedy=remedy, code="DRAFT_DUE"
+        )
+    folder = CycleFolder(site.cycles / case).case
+    record = ledger.move(case, CaseState.SIGNED, by=by, results_sha256=results_sha256(read_results(folder)))
+    write_state(folder, record.state)
+    return record
+
+
+def reject(site: Site, ledger: Ledger, case: str, by: str, reason: str) -> CaseRecord:
+    """Reject a case with a reason; new inputs, or submitting it again, make a new draft."""
+    record = ledger.move(case, CaseState.REJECTED, by=by, reason=reason, reason_code="REJECTED")
+    folder = CycleFolder(site.cycles / case).case
+    if (folder / "results.json").is_file():
+        write_state(folder, record.state)
+    return record
