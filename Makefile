@@ -1,4 +1,4 @@
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long faults check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 test-long: $(STAMP)
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+
+# kills every part of a department's service at random moments; some twenty minutes
+faults: $(STAMP)
+	$(ONE_THREAD) $(VENV)/bin/python -m tests.faults
 
 check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
