@@ -188,7 +188,8 @@ class CaseRequest:
     """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
 
     ``kinetics``, ``engine`` and ``check_engine`` replace the protocol's; ``patient`` and ``cycle`` choose where the study holds several;
-    ``priors`` are CASE folders or fits of the patient's earlier cycles.
+    ``priors`` are CASE folders or fits of the patient's earlier cycles. With ``whole`` the study is one cycle by a person's or a
+    site's word: ``cycle`` is only its number, and no scan may be left out.
     """
 
     study: Path
@@ -206,6 +207,7 @@ class CaseRequest:
     device: str = "cpu"
     threads: int = 1
     seed: int = 7
+    whole: bool = False
 
 
 def run_case(request: CaseRequest, step: Step = plainly) -> Path:
@@ -320,6 +322,7 @@ class StudyRequest:
     study_toml: Path | None
     calibrations: tuple[Path, ...]
     named: tuple[Path, ...]
+    whole: bool
     pseudonym_key: bytes = field(repr=False)
 
 
@@ -332,6 +335,7 @@ def study_of(request: CaseRequest) -> StudyRequest:
         study_toml=request.study_toml,
         calibrations=request.calibrations,
         named=named_files(request.study, request.study_toml),
+        whole=request.whole,
         pseudonym_key=load_key(),
     )
 
@@ -345,6 +349,7 @@ def read(asked: StudyRequest, protocol: DosimetryProtocol) -> Cycle:
         cycle=asked.cycle,
         study_toml=asked.study_toml,
         calibrations=asked.calibrations,
+        whole=asked.whole,
         pseudonym_key=asked.pseudonym_key,
     )
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ from workflows import settings
 DONE: Final = 0
 FAULT: Final = 1
 REFUSED: Final = 2
+PRIVATE: Final = 0o027
+"""What came in carries identities: nobody but the service's user and group reads it."""
 
 EPILOGUE: Final = """a department on one machine:
   python -m workflows check-config      # is mrtai.toml right? (a commented example: mrtai/data/examples/mrtai.toml)
@@ -31,6 +34,7 @@ Research use only. Not a medical device. Decision support under a qualified pers
 def main() -> int:
     """Run one command and return its exit status: 0 done, 2 refused (one line says why), 1 a fault or an unhealthy site."""
     options = _parser().parse_args()
+    os.umask(PRIVATE)
     # libraries speak at lower levels of what they read, which may be a patient's
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for name in ("mrtai", "workflows"):
@@ -77,7 +81,7 @@ def _add_submit(commands: Any) -> None:
     submit.add_argument("--study", dest="study_toml", type=Path, metavar="study.toml", help="what a person states: activity, time, scans")
     submit.add_argument("--labels", type=Path, metavar="FILE", help="contours for a case: a label map with its JSON of names beside it")
     submit.add_argument("--replace", action="store_true", help="images that came again with other content replace the first ones")
-    submit.add_argument("--other-person", action="store_true", help="the study's patient is not the one of the same name and birth date")
+    submit.add_argument("--identity-checked", action="store_true", help="a person has checked whose the study is")
 
 
 def _add_status(commands: Any) -> None:
@@ -148,7 +152,7 @@ def _submit(options: argparse.Namespace) -> int:
         assigner = Assigner(site, ledger, load_key(), code_sha256())
         folder = Path(options.what)
         if folder.is_dir() and not decide.is_case(site, folder):
-            choices = {"study_toml": options.study_toml, "replace": options.replace, "other_person": options.other_person}
+            choices = {"study_toml": options.study_toml, "replace": options.replace, "identity_checked": options.identity_checked}
             for study in submit.submit_study(site, assigner, folder, **choices):
                 _say(f"study {study.key[:8]}: {study.state} {study.case_id or ''} {study.reason or ''}".strip())
             return DONE

@@ -6,7 +6,7 @@ from mrtai.io.case_folder import write_state
 from mrtai.io.cycle_folder import CycleFolder
 from mrtai.io.ledger import Ledger
 from mrtai.io.results import read_results, results_sha256
-from mrtai.values.ledger import CaseRecord, CaseState
+from mrtai.values.ledger import CLOSED, CaseRecord, CaseState
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 
@@ -41,15 +41,34 @@ def sign(site: Site, ledger: Ledger, case: str, by: str) -> CaseRecord:
     Raises:
         DosimetryError: no draft, its results are not those that were drafted, or a newer draft is under way.
     """
-    if ledger.case(case).is_due:
+    seen = ledger.case(case)
+    if seen.is_due:
         remedy = "wait for the new draft and look at it"
         raise DosimetryError(
             "newer scans or files came in after this draft", where=case, found="a draft under way", remedy=remedy, code="DRAFT_DUE"
         )
-    folder = CycleFolder(site.cycles / case).case
-    record = ledger.move(case, CaseState.SIGNED, by=by, results_sha256=results_sha256(read_results(folder)))
-    write_state(folder, record.state)
+    folder = CycleFolder(site.cycles / case)
+    if seen.state is CaseState.DRAFT:
+        _require_priors(ledger, folder, str(seen.drafted_sha256))
+    digest = results_sha256(read_results(folder.case))
+    # with the inputs that were looked at: a scan that comes in this instant is not signed over
+    record = ledger.move(case, CaseState.SIGNED, by=by, results_sha256=digest, inputs_sha256=seen.drafted_sha256)
+    write_state(folder.case, record.state)
     return record
+
+
+def _require_priors(ledger: Ledger, folder: CycleFolder, inputs_sha256: str) -> None:
+    """Refuse a draft that leans on an earlier cycle which is no longer signed as it was."""
+    for prior in folder.snapshot(inputs_sha256).priors:
+        earlier = ledger.case(prior.case.parent.name)
+        if earlier.state not in CLOSED or earlier.results_sha256 != prior.results_sha256:
+            raise DosimetryError(
+                "an earlier cycle that this draft leans on has changed",
+                where=folder.root.name,
+                found=f"{earlier.id} is {earlier.state}",
+                remedy="submit the case again and look at the new draft",
+                code="PRIOR_CHANGED",
+            )
 
 
 def reject(site: Site, ledger: Ledger, case: str, by: str, reason: str) -> CaseRecord:

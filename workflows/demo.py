@@ -78,7 +78,7 @@ def _receive(scan: Path) -> tuple[Path, str]:
     site = read_site()
     with open_ledger(site.database) as ledger:
         assigner = Assigner(site, ledger, load_key(), code_sha256())
-        (study,) = submit_study(site, assigner, scan, study_toml=None, replace=False, other_person=False)
+        (study,) = submit_study(site, assigner, scan, study_toml=None, replace=False, identity_checked=False)
         if study.case_id is None:
             raise RuntimeError(f"the demo's scan found no case: {study.reason}")
         case = ledger.case(study.case_id)

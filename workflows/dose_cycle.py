@@ -15,13 +15,14 @@ from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
 
 from mrtai.cycle import CaseRequest, Step, run_case
+from mrtai.io.case_folder import write_state
 from mrtai.io.code_version import code_sha256
 from mrtai.io.cycle_folder import CycleFolder, Snapshot
 from mrtai.io.ledger import Ledger, open_ledger
 from mrtai.io.results import read_results, results_sha256
 from mrtai.io.site import read_site
 from mrtai.reuse import reusing
-from mrtai.values.ledger import CaseState, Superseded
+from mrtai.values.ledger import CLOSED, CaseState, Superseded
 from mrtai.values.refusal import DosimetryError, Held
 from mrtai.values.site import Site
 from workflows.faults import RoomFault, where_of
@@ -59,18 +60,25 @@ def dose_cycle(case_id: str, inputs_sha256: str) -> State[Any]:
 def _drafted(site: Site, ledger: Ledger, case_id: str, inputs_sha256: str) -> State[Any]:
     folder = CycleFolder(site.cycles / case_id)
     folder.sweep()
+    _follow(ledger, case_id, folder)
     step = reusing(folder.kept, _shown_step(site, lambda: _require_due(ledger, case_id, inputs_sha256)), code=code_sha256())
     case = run_case(case_request(site, folder, folder.snapshot(inputs_sha256)), step)
     results = read_results(case)
     digest, provisional = results_sha256(results), bool(results["provisional"])
     ledger.move(case_id, CaseState.DRAFT, by=BY, results_sha256=digest, inputs_sha256=inputs_sha256, provisional=provisional)
     step.discard_others()
-    folder.discard_others(inputs_sha256)
+    folder.discard_others(inputs_sha256, ledger.case(case_id).wanted_sha256)
     shown(show, case, results)
     draft_event(case_id, CaseState.DRAFT, results["verdict"])
     kind = "provisional draft" if provisional else "draft"
     get_run_logger().info("%s written; reused: %s", kind, ", ".join(step.reused) or "nothing")
     return Completed(message=f"{kind}, verdict {results['verdict']}")
+
+
+def _follow(ledger: Ledger, case_id: str, folder: CycleFolder) -> None:
+    """Bring the CASE folder to the ledger's word where a crash kept a rejection from it: else it would count as signed."""
+    if (folder.case / "results.json").is_file() and read_results(folder.case)["state"] in CLOSED:
+        write_state(folder.case, ledger.case(case_id).state)
 
 
 def _refused(ledger: Ledger, case_id: str, inputs_sha256: str, refusal: DosimetryError) -> State[Any]:
@@ -92,9 +100,10 @@ def case_request(site: Site, folder: CycleFolder, inputs: Snapshot) -> CaseReque
         folder.case,
         labels=inputs.labels,
         cycle=inputs.cycle,
+        whole=True,
         study_toml=inputs.study_toml,
         calibrations=inputs.calibrations,
-        priors=inputs.priors,
+        priors=tuple(prior.case for prior in inputs.priors),
         device=site.device,
         threads=site.threads,
     )

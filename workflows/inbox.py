@@ -59,14 +59,14 @@ def serve(site: Site) -> None:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    ways_in, mended = WaysIn(site), True
+    ways_in, mended, seen_s = WaysIn(site), True, dict[str, float]()
     while not stop.is_set():
         started = time.monotonic()
         (site.root / ALIVE).touch()
         try:
             ways_in.look()
             with open_ledger(site.database) as ledger:
-                take_in(site, ledger, held=mended)
+                take_in(site, ledger, held=mended, seen_s=seen_s)
                 mended = False
                 with get_client(sync_client=True) as client:
                     start_runs(site, ledger, client)
@@ -75,10 +75,13 @@ def serve(site: Site) -> None:
         stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - started)))
 
 
-def take_in(site: Site, ledger: Ledger, *, quiet_s: float | None = None, held: bool = False) -> list[StudyRecord]:
+def take_in(
+    site: Site, ledger: Ledger, *, quiet_s: float | None = None, held: bool = False, seen_s: dict[str, float] | None = None
+) -> list[StudyRecord]:
     """Assign every complete study that is new or has grown, refresh held and failed cases whose files were mended; return the studies.
 
-    With ``held`` those that are held are tried again: the site's configuration may have been mended since.
+    With ``held`` those that are held are tried again: the site's configuration may have been mended since. ``seen_s`` remembers from
+    look to look which files of held and failed cases were seen.
     """
     assigner = Assigner(site, ledger, load_key(), code_sha256())
     quiet = site.quiet_s if quiet_s is None else quiet_s
@@ -91,7 +94,7 @@ def take_in(site: Site, ledger: Ledger, *, quiet_s: float | None = None, held: b
                 log.info("study %s: %s %s", record.key[:8], record.state, record.case_id or record.reason_code or "")
                 records.append(record)
     for case in (*ledger.cases(CaseState.HELD), *ledger.cases(CaseState.FAILED)):
-        if _was_mended(site, assigner, case):
+        if _was_mended(site, assigner, case, {} if seen_s is None else seen_s):
             with _alone(f"case {case.id}"):
                 assigner.refresh(case.id)
     return records
@@ -140,14 +143,18 @@ def _is_news(study: Arrived, record: StudyRecord | None, held: bool) -> bool:
     return study.last_ns / NANOSECONDS > datetime.fromisoformat(record.last_seen).timestamp()
 
 
-def _was_mended(site: Site, assigner: Assigner, case: CaseRecord) -> bool:
+def _was_mended(site: Site, assigner: Assigner, case: CaseRecord, seen_s: dict[str, float]) -> bool:
     """Say whether a person changed what a held or failed case is computed from: attachments or calibrations."""
     try:
         calibrations = assigner.rule(case.rule).calibrations
     except DosimetryError:
         return False
     folders = [CycleFolder(site.cycles / case.id).attached, *([calibrations] if calibrations else [])]
-    return any(_newest_s(folder) > datetime.fromisoformat(case.updated_at).timestamp() for folder in folders)
+    newest_s = max(_newest_s(folder) for folder in folders)
+    if newest_s <= max(datetime.fromisoformat(case.updated_at).timestamp(), seen_s.get(case.id, 0.0)):
+        return False
+    seen_s[case.id] = newest_s
+    return True
 
 
 def _newest_s(folder: Path) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from mrtai.io.site import config_path, read_site
+from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 
 OFFLINE: Final = {
@@ -37,9 +38,20 @@ def apply_site() -> Site:
     """
     site = read_site()
     os.environ["MRTAI_CONFIG"] = str(config_path())
+    # no page of another origin may speak to the server through somebody's browser
+    os.environ.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", f"http://127.0.0.1:{site.server_port}")
     os.environ.setdefault("PREFECT_API_URL", f"http://127.0.0.1:{site.server_port}/api")
     for name in THREADS:
         os.environ.setdefault(name, str(site.threads))
+    _require_ledger(site)
     site.root.mkdir(parents=True, exist_ok=True)
     apply(site.root / "prefect")
     return site
+
+
+def _require_ledger(site: Site) -> None:
+    """Refuse to begin an empty ledger beside cycles: a lost one is restored, not replaced."""
+    path = Path(site.database.removeprefix("sqlite:///")) if site.database.startswith("sqlite:///") else None
+    if path is not None and not path.exists() and site.cycles.is_dir() and any(site.cycles.iterdir()):
+        remedy = "restore it from the last backup, or move the cycles away to begin anew"
+        raise DosimetryError("the ledger is gone", where=path.name, found="cycles without it", remedy=remedy, code="LEDGER_GONE")

@@ -41,7 +41,7 @@ def dose_table(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the dose table's rows: numbers rounded for reading, units in the keys."""
     return [
         {
-            "region": region["name"],
+            "region": _spoken(region, number),
             "volume_ml": _short(region["volume_ml"]),
             "half_life_h": _short(region["kinetics"]["effective_half_life_h"]),
             "tia_mbq_h": _short(region["tia_mbq_h"]),
@@ -49,8 +49,13 @@ def dose_table(results: dict[str, Any]) -> list[dict[str, Any]]:
             "sd_gy": _short(region["absorbed_dose_gy"]["mean_sd"]),
             "verdict": region["verdict"],
         }
-        for region in results["regions"]
+        for number, region in enumerate(results["regions"], start=1)
     ]
+
+
+def _spoken(region: dict[str, Any], number: int) -> str:
+    """Return a region's name, or its number where it is of nobody's vocabulary: a contour may be named after the patient."""
+    return f"region {number}" if region["kind"] == "other" else str(region["name"])
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -58,14 +63,16 @@ def summary(results: dict[str, Any]) -> str:
     given = results["administrations"][0]
     lines = [
         f"# Draft {results['patient']['pseudonym']}, cycle {results['cycle']}",
-        f"{given['activity_mbq']:.0f} MBq {given['nuclide']} {given['agent']}, {len(results['scans'])} scans, "
+        f"{given['activity_mbq']:.0f} MBq {given['nuclide']}, {len(results['scans'])} scans, "
         f"{'provisional, ' if results['provisional'] else ''}verdict **{results['verdict']}**",
         "",
     ]
     flagged = [("case", flag) for flag in results["flags"]]
     flagged += [(f"scan {scan['index']}", flag) for scan in results["scans"] for flag in scan["flags"]]
-    flagged += [(region["name"], flag) for region in results["regions"] for flag in region["flags"]]
-    lines += [f"- **{where}**: {flag['text']} {flag['remedy']}" for where, flag in flagged if flag["severity"] != "info"]
+    regions = enumerate(results["regions"], start=1)
+    flagged += [(_spoken(region, number), flag) for number, region in regions for flag in region["flags"]]
+    # texts may quote what contours and agents are called in the headers: they stand in the report
+    lines += [f"- **{where}**: {flag['code']}. {flag['remedy']}" for where, flag in flagged if flag["severity"] != "info"]
     return "\n".join(lines)
 
 

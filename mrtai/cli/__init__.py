@@ -139,7 +139,7 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.cycle import CaseRequest, run_case
 
-    wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name not in ("calibrations", "priors")}
+    wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name not in ("calibrations", "priors", "whole")}
     request = CaseRequest(**wanted, calibrations=tuple(options.calibrations), priors=tuple(options.priors))
     case = run_case(request, watched("working up the cycle"))
     return {"case": str(case), "report": str(case / "report.html"), "text": f"draft written: {case / 'report.html'}"}

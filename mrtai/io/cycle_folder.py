@@ -44,7 +44,7 @@ class Snapshot:
     study_toml: Path | None
     labels: Path | None
     calibrations: tuple[Path, ...]
-    priors: tuple[Path, ...]
+    priors: tuple[Prior, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class CycleFolder:
             "files": {name: file_sha256(file) for name, file in sorted(sources.items())},
         }
         sha256 = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-        self._write(sha256, sources, {**told, "prior_cases": [str(prior.case) for prior in priors]})
+        self._write(sha256, sources, {**told, "prior_cases": [[str(prior.case), prior.results_sha256] for prior in priors]})
         return sha256
 
     def snapshot(self, sha256: str) -> Snapshot:
@@ -133,8 +133,17 @@ class CycleFolder:
             study_toml=attached.get(STUDY_TOML),
             labels=attached.get(LABELS),
             calibrations=tuple(sorted((folder / "calibrations").glob("*.toml"))),
-            priors=tuple(Path(one) for one in told["prior_cases"]),
+            priors=tuple(Prior(Path(case), digest) for case, digest in told["prior_cases"]),
         )
+
+    def froze(self, sha256: str, key: str, files: Sequence[Path]) -> bool:
+        """Say whether a snapshot holds just these files of a study."""
+        try:
+            told = json.loads((self._place(sha256) / "inputs.json").read_text("utf-8"))["files"]
+        except (OSError, ValueError, KeyError):
+            return False
+        frozen = {name: digest for name, digest in told.items() if name.startswith(f"study/{key}/")}
+        return frozen == {f"study/{key}/{file.name}": file_sha256(file) for file in files}
 
     def sweep(self) -> None:
         """Remove what processes that died while they wrote the CASE folder, or DICOM objects into it, left half-written."""
@@ -144,10 +153,11 @@ class CycleFolder:
             else:
                 left.unlink(missing_ok=True)
 
-    def discard_others(self, sha256: str) -> None:
-        """Remove the snapshots of other inputs, and what an interrupted process left."""
+    def discard_others(self, *sha256: str) -> None:
+        """Remove the snapshots of other inputs than these, and what an interrupted process left."""
+        wanted = {self._place(one) for one in sha256}
         for folder in [*self.root.glob("inputs-*"), *self.root.glob(".inputs-*")]:
-            if folder != self._place(sha256):
+            if folder not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _gone(self, found: str) -> DosimetryError:

@@ -105,6 +105,20 @@ def of_one_cycle(scans: Sequence[Scan], cycle: str | None, *, stated_at: datetim
     raise no_such_cycle(f"{len(cycles)} cycles")
 
 
+def all_of_one_cycle(scans: Sequence[Scan], number: str | None, *, stated_at: datetime | None = None) -> tuple[list[Scan], int]:
+    """Return all scans and the number of their cycle; refuses scans of several administrations unless a person states the one."""
+    days = [day for day in _cycles(scans) if day]
+    if stated_at is None and len(days) > 1:
+        raise DosimetryError(
+            "the scans of this cycle state several administrations",
+            where="study",
+            found=", ".join(f"{day:%Y-%m-%d %H:%M}" for day in days),
+            remedy="state administered_at in study.toml, or take the scan of the other cycle out",
+            code="TWO_CYCLES",
+        )
+    return list(scans), int(number or 1)
+
+
 def one_per_visit(scans: Sequence[Scan]) -> list[Scan]:
     """Return one series for each acquisition: that named in ``study.toml``, else the one in Bq/mL, else the attenuation-corrected one."""
     visits: list[list[Scan]] = []

@@ -8,7 +8,7 @@ from typing import Final
 from mrtai.io.clock import hours_between, require_distinct, seconds_between
 from mrtai.io.dicom_administration import started_at
 from mrtai.io.dicom_contours import Contours, read_rtstruct, read_seg, referenced
-from mrtai.io.dicom_cycle import Scan, Settled, of_one_cycle, one_per_visit, scans_of, settled_administration
+from mrtai.io.dicom_cycle import Scan, Settled, all_of_one_cycle, of_one_cycle, one_per_visit, scans_of, settled_administration
 from mrtai.io.dicom_decay import DecayReference, decay_reference, header_reference, series_seconds, start_factors, unproven_reference
 from mrtai.io.dicom_patient import identity_of, of_one_patient
 from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
@@ -42,6 +42,7 @@ class Choice:
     stated: StatedStudy
     calibrations: tuple[Calibration, ...]
     pseudonym_key: bytes
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,11 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
             code="NO_SPECT",
         )
     table = nuclide(choice.protocol.nuclide)
-    members, number = of_one_cycle(scans_of(spects, choice.stated, table), choice.cycle, stated_at=choice.stated.administered_at)
+    found = scans_of(spects, choice.stated, table)
+    if choice.whole:
+        members, number = all_of_one_cycle(found, choice.cycle, stated_at=choice.stated.administered_at)
+    else:
+        members, number = of_one_cycle(found, choice.cycle, stated_at=choice.stated.administered_at)
     scans = one_per_visit(members)
     require_distinct([scan.started_at for scan in scans], "study")
     settled = settled_administration(scans, choice.stated, choice.protocol)

@@ -91,10 +91,11 @@ def _activity(series: Series, rules: Sequence[Rule], stated: StatedStudy) -> Act
 
 
 def _person(series: Sequence[Series], key: bytes) -> str | None:
-    """Return a keyed digest of name, birth date and sex; None without a name and a birth date, which alone would tell people apart."""
+    """Return a keyed digest of name and birth date; None without both, which alone tell people apart."""
     header = series[0].first
     name, born = folded_name(str(header.get("PatientName", "") or "")), str(header.get("PatientBirthDate", "") or "").strip()
     if not name or not born:
         return None
-    message = "\x1f".join(("person", name, born, str(header.get("PatientSex", "") or "").strip()))
+    # one modality may leave the sex out, or write the name without its groups
+    message = "\x1f".join(("person", " ".join(name.replace("^", " ").split()), born))
     return hmac.new(key, message.encode(), hashlib.sha256).hexdigest()[:32]

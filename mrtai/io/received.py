@@ -217,7 +217,9 @@ def _look(folder: Path) -> Arrived:
         entries = list(found)
     instances = [entry for entry in entries if entry.name.endswith(ENDING)]
     again = any(entry.name == AGAIN for entry in entries)
-    last_ns = max((entry.stat().st_mtime_ns for entry in entries if entry in instances or entry.name == AGAIN), default=0)
+    # the folder's own time too: an instance that was long in writing is put in place later than it was written
+    times_ns = [entry.stat().st_mtime_ns for entry in entries if entry in instances or entry.name == AGAIN]
+    last_ns = max([folder.stat().st_mtime_ns, *times_ns])
     return Arrived(folder.name, len(instances), last_ns, again, _expected(folder))
 
 

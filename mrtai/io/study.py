@@ -27,6 +27,7 @@ def read_study(
     cycle: str | None = None,
     study_toml: Path | None = None,
     calibrations: Sequence[Path] = (),
+    whole: bool = False,
     pseudonym_key: bytes,
 ) -> Cycle:
     """Return one patient's cycle: activity concentrations [Bq/mL] at the start of each scan, CTs, contours, and the administration.
@@ -39,6 +40,7 @@ def read_study(
             number is taken as that cycle's.
         study_toml: what a person states, instead of ``study.toml`` at the root.
         calibrations: camera calibration files for scans in counts; each must be a valid one even where no scan needs it.
+        whole: the folder holds one cycle and ``cycle`` is its number: scans of another administration are refused, never left out.
         pseudonym_key: the secret the pseudonym is derived with.
 
     Raises:
@@ -59,7 +61,7 @@ def read_study(
         series = read_tree(folder)
         if not series:
             raise _nothing(folder)
-        found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key))
+        found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key, whole))
     extra = [InputFile(toml.name, stated.sha256)] if toml else []
     extra += [InputFile(path.name, table.sha256) for path, table in zip(calibrations, tables, strict=True)]
     found = replace(found, inputs=(*found.inputs, *extra))

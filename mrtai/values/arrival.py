@@ -25,7 +25,7 @@ class Arrival:
 
     Attributes:
         pseudonym: of patient ID and issuer.
-        person: keyed digest of name, birth date and sex, which tells one person under two IDs; None where these say too little.
+        person: keyed digest of name and birth date, which tells one person under two IDs; None where these say too little.
         modalities: of all series, sorted.
         activity: its SPECT and PET series.
         instances: number of files; ``content_sha256`` the digest of them all.

@@ -15,7 +15,7 @@ LEGAL: Mapping[CaseState, Set[CaseState]] = MappingProxyType(
         CaseState.WAITING: _COMPUTED,
         CaseState.DRAFT: _COMPUTED | {CaseState.SIGNED, CaseState.REJECTED},
         CaseState.HELD: _COMPUTED | {CaseState.REJECTED},
-        CaseState.FAILED: _COMPUTED,
+        CaseState.FAILED: _COMPUTED | {CaseState.REJECTED},
         CaseState.REJECTED: _COMPUTED,
         CaseState.SIGNED: frozenset({CaseState.RELEASED, CaseState.REJECTED}),
         CaseState.RELEASED: frozenset(),
@@ -119,7 +119,9 @@ def _content(case: CaseRecord) -> tuple[object, ...]:
 
 
 def _require_wanted(case: CaseRecord, move: Move) -> None:
-    if move.inputs_sha256 not in (None, case.wanted_sha256):
+    # a case that was held while it was computed: the draft is of just the images in doubt
+    overtaken = case.state is CaseState.HELD and move.becomes is CaseState.DRAFT and move.inputs_sha256 == case.settled_sha256
+    if overtaken or move.inputs_sha256 not in (None, case.wanted_sha256):
         raise Superseded(
             "these inputs are no longer the wanted ones",
             where=f"case {case.id}",

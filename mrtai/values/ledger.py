@@ -43,7 +43,7 @@ class StudyRecord:
 
     Attributes:
         key: SHA-256 of the StudyInstanceUID, its first 32 hexadecimal digits.
-        person: keyed digest of name, birth date and sex, None where the study says too little.
+        person: keyed digest of name and birth date, None where the study says too little.
         case_id, rule: of an assigned study.
         content_sha256: digest of all instances so far.
         reason_code, reason: why a study is held or ignored, for programs and for people.

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pydicom
 import pytest
 
-from mrtai.io.assignment import OTHER_PERSON, Assigner
+from mrtai.io.assignment import IDENTITY_CHECKED, Assigner
 from mrtai.io.cycle_folder import CycleFolder
 from mrtai.io.ledger import open_ledger
+from mrtai.io.protocols import load_protocol
 from mrtai.io.received import Received
-from mrtai.values.ledger import CaseState, StudyState
+from mrtai.io.study import read_study
+from mrtai.values.ledger import CaseState, StudyState, Superseded
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Receive, Rule, Site
 from tests.workflows.small_patient import GIVEN_AT, PROTOCOL, Person, changed, scan
@@ -70,15 +73,6 @@ def test_a_second_administration_opens_the_next_cycle(assigner, tmp_path):
     assert CycleFolder(assigner.site.cycles / two.case_id).snapshot(wanted).cycle == "2"
 
 
-def test_a_signed_cycle_informs_the_next_one(assigner, tmp_path):
-    one = take(assigner, scan(tmp_path / "1", 24, contours=True))
-    draft(assigner, one.case_id)
-    assigner.ledger.move(one.case_id, CaseState.SIGNED, by="A. Physicist", results_sha256="0" * 64)
-    two = take(assigner, scan(tmp_path / "2", 24, given_at=GIVEN_AT + timedelta(days=56), contours=True))
-    frozen = CycleFolder(assigner.site.cycles / two.case_id).snapshot(assigner.case(two.case_id).wanted_sha256)
-    assert frozen.priors == (CycleFolder(assigner.site.cycles / one.case_id).case,)
-
-
 def test_two_patients_of_one_name_are_two_cases(assigner, tmp_path):
     one = take(assigner, scan(tmp_path / "1", 24, contours=True))
     two = take(assigner, scan(tmp_path / "2", 24, person=Person(patient_id="SECRET-4712", born="19500101"), contours=True))
@@ -91,7 +85,7 @@ def test_one_person_under_two_ids_is_held_until_a_person_decides(assigner, tmp_p
     two = take(assigner, scan(tmp_path / "2", 96, person=Person(patient_id="SECRET-4712")))
     assert two.state is StudyState.HELD and two.reason_code == "PATIENT_TWO_IDS" and two.case_id is None
     assert "4712" not in two.reason and "Zaphod" not in two.reason
-    (assigner.site.received / two.key / OTHER_PERSON).touch()
+    (assigner.site.received / two.key / IDENTITY_CHECKED).touch()
     assert assigner.assign(two.key).state is StudyState.ASSIGNED
 
 
@@ -212,3 +206,113 @@ def test_summer_time_between_administration_and_scan_does_not_move_the_day(assig
     one = take(assigner, scan(tmp_path / "1", 4, given_at=given, contours=True))
     two = take(assigner, scan(tmp_path / "2", 24, given_at=given))
     assert one.case_id == two.case_id and "2026-03-28" in one.case_id
+
+
+def signed(assigner, case_id):
+    draft(assigner, case_id)
+    return assigner.ledger.move(case_id, CaseState.SIGNED, by="A. Physicist", results_sha256="0" * 64)
+
+
+def test_a_scan_that_comes_into_a_signed_study_stays_held_however_often_it_is_looked_at(assigner, tmp_path):
+    uid = "1.2.3.4.7"
+    study = take(assigner, scan(tmp_path / "1", 24, contours=True, study_uid=uid))
+    signed(assigner, study.case_id)
+    for _ in range(3):
+        late = take(assigner, scan(tmp_path / "2", 96, study_uid=uid) if not (tmp_path / "2").exists() else tmp_path / "2")
+        assert late.state is StudyState.HELD and late.reason_code == "CASE_SIGNED"
+
+
+def test_one_id_of_two_people_is_held_in_the_next_cycle_too(assigner, tmp_path):
+    take(assigner, scan(tmp_path / "1", 24, contours=True))
+    other = Person(name="Ford^Prefect", born="19500101", sex="M")
+    study = take(assigner, scan(tmp_path / "2", 24, given_at=GIVEN_AT + timedelta(days=56), person=other, contours=True))
+    assert study.state is StudyState.HELD and study.reason_code == "PATIENT_ID_TWO_PERSONS"
+    assert len(assigner.ledger.cases()) == 1
+
+
+@pytest.mark.parametrize("spelt", [{"sex": ""}, {"name": "Zaphod Unlikely"}])
+def test_a_modality_that_says_less_or_spells_otherwise_is_still_the_same_person(assigner, tmp_path, spelt):
+    one = take(assigner, scan(tmp_path / "1", 24, contours=True))
+    same = take(assigner, scan(tmp_path / "2", 96, person=Person(**spelt)))
+    assert same.case_id == one.case_id
+    two_ids = take(assigner, scan(tmp_path / "3", 168, person=Person(patient_id="SECRET-4712", **spelt)))
+    assert two_ids.reason_code == "PATIENT_TWO_IDS"
+
+
+def test_a_further_scan_does_not_undo_a_hold(assigner, tmp_path):
+    sent = scan(tmp_path / "1", 24, contours=True)
+    study = take(assigner, sent)
+    take(assigner, scan(tmp_path / "2", 96))
+    draft(assigner, study.case_id)
+    take(assigner, changed(sent, tmp_path / "again", administered_bq=6.8e9))
+    third = take(assigner, scan(tmp_path / "3", 168))
+    assert third.state is StudyState.ASSIGNED
+    held = assigner.case(study.case_id)
+    assert held.state is CaseState.HELD and not held.is_due
+    Received(assigner.site.root).accept_newer(study.key)
+    assigner.assign(study.key)
+    case = assigner.case(study.case_id)
+    assert case.is_due
+    frozen = CycleFolder(assigner.site.cycles / case.id).snapshot(case.wanted_sha256)
+    assert len(list(frozen.study.iterdir())) == 3
+
+
+def test_a_draft_of_the_very_images_in_doubt_is_not_put_down(assigner, tmp_path):
+    sent = scan(tmp_path / "1", 24, contours=True)
+    study = take(assigner, sent)
+    wanted = assigner.case(study.case_id).wanted_sha256  # a run works on these
+    take(assigner, changed(sent, tmp_path / "again", administered_bq=6.8e9))
+    with pytest.raises(Superseded):
+        assigner.ledger.move(study.case_id, CaseState.DRAFT, by="run", results_sha256="0" * 64, inputs_sha256=wanted)
+    assert assigner.case(study.case_id).state is CaseState.HELD
+
+
+def test_a_study_that_moves_to_another_case_leaves_no_signable_draft_behind(assigner, tmp_path):
+    sent = scan(tmp_path / "1", 24, contours=True)
+    study = take(assigner, sent)
+    draft(assigner, study.case_id)
+    for path in sorted(sent.glob("*.dcm")):
+        file = pydicom.dcmread(path)
+        if "RadiopharmaceuticalInformationSequence" in file:
+            file.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime = "20260225093000"
+            file.save_as(path)
+            Received(assigner.site.root).take_file(path)
+    Received(assigner.site.root).accept_newer(study.key)
+    moved = assigner.assign(study.key)
+    assert moved.state is StudyState.ASSIGNED and moved.case_id != study.case_id
+    left = assigner.case(study.case_id)
+    assert left.state is CaseState.HELD and left.reason_code == "STUDY_MOVED" and not left.is_due
+
+
+def test_headers_in_a_form_nobody_thought_of_are_held_without_quoting_them(assigner, tmp_path):
+    sent = scan(tmp_path / "1", 24)
+    for path in sent.glob("*.dcm"):
+        file = pydicom.dcmread(path)
+        file[0x00080008] = pydicom.DataElement(0x00080008, "US", 7)
+        file.save_as(path)
+    study = take(assigner, sent)
+    assert study.state is StudyState.HELD and study.reason_code == "UNREADABLE"
+
+
+def test_an_earlier_cycle_that_tells_nothing_is_no_prior(assigner, tmp_path):
+    one = take(assigner, scan(tmp_path / "1", 24, contours=True))
+    signed(assigner, one.case_id)  # no CASE folder that could be read
+    two = take(assigner, scan(tmp_path / "2", 24, given_at=GIVEN_AT + timedelta(days=56), contours=True))
+    frozen = CycleFolder(assigner.site.cycles / two.case_id).snapshot(assigner.case(two.case_id).wanted_sha256)
+    assert frozen.priors == () and frozen.cycle == "2"
+
+
+def test_a_whole_cycle_loses_no_scan_to_a_wrong_date_in_a_header(tmp_path):
+    protocol = load_protocol(str(_written(tmp_path / "small.toml")))
+    scan(tmp_path / "study" / "1", 24, contours=True)
+    scan(tmp_path / "study" / "2", 96, given_at=GIVEN_AT - timedelta(days=7))
+    with pytest.raises(DosimetryError, match="several administrations"):
+        read_study(tmp_path / "study", protocol=protocol, cycle="1", whole=True, pseudonym_key=SECRET)
+    (tmp_path / "study" / "study.toml").write_text('administered_at = "2026-02-23T09:30:00"\nadministered_mbq = 7400.0\n')
+    cycle = read_study(tmp_path / "study", protocol=protocol, cycle="3", whole=True, pseudonym_key=SECRET)
+    assert len(cycle.time_points) == 2 and cycle.number == 3
+
+
+def _written(path):
+    path.write_text(PROTOCOL)
+    return path

@@ -20,7 +20,7 @@ LEGAL = {
     ("held", "draft"), ("held", "held"), ("held", "failed"), ("held", "rejected"),
     ("failed", "draft"), ("failed", "held"), ("failed", "failed"),
     ("rejected", "draft"), ("rejected", "held"), ("rejected", "failed"),
-    ("signed", "released"), ("signed", "rejected"),
+    ("signed", "released"), ("signed", "rejected"), ("failed", "rejected"),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+from datetime import timedelta
 from importlib.resources import files
 
 import nibabel
@@ -17,8 +18,9 @@ from mrtai.io.ledger import open_ledger
 from mrtai.io.pseudonym import load_key
 from mrtai.io.received import Received
 from mrtai.values.ledger import CaseState
+from mrtai.values.refusal import DosimetryError
 from tests.workflows.department import department
-from tests.workflows.small_patient import Person, changed, label_map, scan
+from tests.workflows.small_patient import GIVEN_AT, Person, changed, label_map, scan
 
 pytestmark = pytest.mark.xdist_group("prefect")
 
@@ -60,7 +62,7 @@ def submit(site, ledger, folder):
     from workflows.submit import submit_study
 
     assigner = Assigner(site.site, ledger, load_key(), code_sha256())
-    (study,) = submit_study(site.site, assigner, folder, study_toml=None, replace=False, other_person=False)
+    (study,) = submit_study(site.site, assigner, folder, study_toml=None, replace=False, identity_checked=False)
     return ledger.case(study.case_id)
 
 
@@ -238,3 +240,31 @@ def test_prefects_database_holds_the_dose_table_and_no_identity(server, drafted)
     for word in ("SECRET", "Zaphod", "Unlikely", "19420611"):
         assert word not in dump
     assert len(dump) < 3_000_000
+
+
+def test_a_signed_cycle_informs_the_next_one_which_is_not_signed_without_it(server, drafted, ledger, tmp_path):
+    from workflows.decide import reject, sign
+
+    _, first, _ = drafted
+    sign(server.site, ledger, first.id, "A. Physicist")
+    second = submit(server, ledger, scan(tmp_path / "1", 24, given_at=GIVEN_AT + timedelta(days=56), contours=True))
+    assert flow(second).is_completed()
+    inputs = CycleFolder(server.site.cycles / second.id).snapshot(second.wanted_sha256)
+    assert [prior.case for prior in inputs.priors] == [server.folder_of(first.id)] and inputs.cycle == "2"
+    assert server.results(second.id)["cumulative"] is not None
+    reject(server.site, ledger, first.id, "A. Physicist", "wrong contours")
+    with pytest.raises(DosimetryError, match="an earlier cycle that this draft leans on has changed"):
+        sign(server.site, ledger, second.id, "A. Physicist")
+
+
+def test_a_rejection_that_a_crash_kept_from_the_folder_does_not_block_the_case(server, ledger, tmp_path):
+    from mrtai.io.case_folder import write_state
+    from workflows.decide import reject, sign
+
+    case = submit(server, ledger, scan(tmp_path / "1", 24, person=Person("SECRET-7", "Agrajag^Once", "19510505"), contours=True))
+    flow(case)
+    sign(server.site, ledger, case.id, "A. Physicist")
+    reject(server.site, ledger, case.id, "A. Physicist", "wrong contours")
+    write_state(server.folder_of(case.id), "signed")  # as it stood when the process died
+    assert flow(again(server, ledger, case.id)).is_completed()
+    assert ledger.case(case.id).state is CaseState.DRAFT

@@ -176,7 +176,7 @@ def taken(site, ledger, folder):
     from workflows.submit import submit_study
 
     assigner = Assigner(site.site, ledger, load_key(), code_sha256())
-    (study,) = submit_study(site.site, assigner, folder, study_toml=None, replace=False, other_person=False)
+    (study,) = submit_study(site.site, assigner, folder, study_toml=None, replace=False, identity_checked=False)
     return ledger.case(study.case_id)
 
 
