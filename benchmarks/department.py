@@ -118,8 +118,8 @@ From the last instance of a scan, minus the site's quiet time, over {len(delays)
 
 The walk of such a case takes two to five seconds. The rest is what every run costs whatever its size: the inbox looks every 5 s, a worker
 asks for runs every few seconds, and Prefect starts a Python process for each run, which loads our libraries: with Prefect's server and
-the other parts of the service on the same cores, that is what two workers compete for. Runs of real patients last minutes, and two
-workers then approach two times one where each has a core of its own.
+the other parts of the service on the same cores, that is what two workers compete for. A load above the number of cores means that other
+programs took part of them. Runs of real patients last minutes, so that this overhead counts less; they were not measured here.
 """
 
 
