@@ -87,7 +87,7 @@ def test_an_unchanged_case_is_read_from_what_was_kept_and_is_the_same_to_the_bit
     assert (first.manifest["reused"], again.manifest["reused"]) == ([], ROOMS)
     assert list(again.manifest["timings_s"]) == ROOMS
     assert first.manifest["inputs"] == again.manifest["inputs"]
-    assert [entry["name"] for entry in again.manifest["inputs"][-2:]] == ["camera.toml", "labels.nii.gz"]
+    assert [entry["name"] for entry in again.manifest["inputs"][-3:]] == ["camera.toml", "labels.nii.gz", "labels.json"]
 
 
 def test_a_changed_calibration_repeats_from_reading(request_of_counts):

@@ -86,7 +86,8 @@ def require_writable_names(names: Sequence[str], where: str) -> None:
     A DICOM label has 64 characters, no backslash, no control character and no blanks around it.
     """
     wrong = [name for name in names if name != name.strip() or not name or UNWRITABLE.search(name)]
-    short = [name[:LONGEST_LABEL] for name in names]
+    # two of the very same name are told by who reads them: there they may be a mistake of another kind
+    short = [name[:LONGEST_LABEL] for name in dict.fromkeys(names)]
     wrong += [name for name in names if short.count(name[:LONGEST_LABEL]) > 1]
     if wrong:
         raise DosimetryError(
