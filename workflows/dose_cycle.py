@@ -83,6 +83,8 @@ def _follow(ledger: Ledger, case_id: str, folder: CycleFolder) -> None:
 
 def _refused(ledger: Ledger, case_id: str, inputs_sha256: str, refusal: DosimetryError) -> State[Any]:
     state = CaseState.HELD if isinstance(refusal, Held) else CaseState.FAILED
+    if not _is_due(ledger, case_id, inputs_sha256):
+        return Completed(message="another run was first")
     try:
         ledger.move(case_id, state, by=BY, reason=str(refusal), reason_code=refusal.code, inputs_sha256=inputs_sha256)
     except Superseded:

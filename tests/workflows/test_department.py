@@ -131,7 +131,8 @@ def test_an_unsigned_draft_is_not_released_and_a_signed_one_reaches_the_archive(
 
 
 def test_a_draft_that_was_changed_by_hand_cannot_be_signed(site, final):
-    case = next(one for one in site.cases() if one.state is CaseState.DRAFT)
+    case = next((one for one in site.cases() if one.state is CaseState.DRAFT), None)
+    assert case is not None, site.cases()
     path = site.folder_of(case.id) / "results.json"
     content = path.read_text()
     path.write_text(content.replace('"cycle": 1', '"cycle": 2', 1))
