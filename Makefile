@@ -10,10 +10,10 @@ demo: $(STAMP)
 	$(VENV)/bin/python -m workflows demo
 
 test: $(STAMP)
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-long: $(STAMP)
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # kills every part of a department's service at random moments; some twenty minutes
 faults: $(STAMP)

@@ -14,7 +14,6 @@ from mrtai.cli import main
 from mrtai.units import LN2
 
 # one worker makes the study that all of them share
-pytestmark = pytest.mark.xdist_group("cycle")
 
 SOFT_TISSUE = (
     "liver",

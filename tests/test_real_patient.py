@@ -10,7 +10,6 @@ import pytest
 from mrtai.cli import main
 
 # one worker makes the study that all of them share
-pytestmark = pytest.mark.xdist_group("real")
 
 SCANS = {"1": ("2018-11-15T13:06:28", 1351.0), "2": ("2018-11-16T13:05:32", 996.0)}
 

@@ -93,6 +93,18 @@ def send(port, contents, acknowledged):
     association.release()
 
 
+def send_all(port, contents, acknowledged, tries=5):
+    """Send as a camera does: where an association breaks, what was not acknowledged goes over a new one."""
+    left = list(contents)
+    for _ in range(tries):
+        mine = []
+        send(port, left, mine)
+        acknowledged += mine
+        left = left[len(mine) :]
+        if not left:
+            return
+
+
 def storescu(port, *arguments):
     return subprocess.run(
         [program("storescu"), "-aet", "SENDER", "-aec", "MRTAI", *arguments[:-1], "127.0.0.1", str(port), str(arguments[-1])],

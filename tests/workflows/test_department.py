@@ -16,7 +16,7 @@ from tests.io.orthanc import orthanc
 from tests.workflows.department import department, processes_of, wait_for
 from tests.workflows.small_patient import Person, scan
 
-pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 IDENTITY = ("SECRET", "Zaphod", "Unlikely", "19420611", "1942-06-11")
 

@@ -22,8 +22,6 @@ from mrtai.values.refusal import DosimetryError
 from tests.workflows.department import department
 from tests.workflows.small_patient import GIVEN_AT, Person, changed, label_map, scan
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 KEPT = ("align", "read", "segment", "integrate", "absorb", "rates", "measure", "check")
 
 

@@ -28,8 +28,6 @@ from tests.io.postgres import PASSWORD, postgres
 from tests.workflows.department import department, wait_for
 from tests.workflows.small_patient import PROTOCOL, Person, scan
 
-pytestmark = pytest.mark.xdist_group("prefect")
-
 MORE = """
 [work]
 attempts = 2

@@ -15,7 +15,7 @@ from instance_maker import BORN, NAME, PATIENT, ROOT, ct, encoded
 from orthanc import free_port
 from pydicom.uid import CTImageStorage
 from pynetdicom.dimse_primitives import C_STORE
-from senders import associate, receiving, send, serving, stored, storescu, wait_for
+from senders import associate, receiving, send, send_all, serving, stored, storescu, wait_for
 
 from mrtai.io.received import Received, key
 
@@ -76,7 +76,9 @@ def test_two_thousand_instances_from_four_senders_come_once_each_in_flat_memory(
             (folders[-1] / f"{at}").write_bytes(content)
     results = []
     with serving(tmp_path, port, log) as process:
-        senders = [threading.Thread(target=send, args=(port, shares[n] + shares[n + 2][: DUPLICATES // 4], acknowledged)) for n in (0, 1)]
+        senders = [
+            threading.Thread(target=send_all, args=(port, shares[n] + shares[n + 2][: DUPLICATES // 4], acknowledged)) for n in (0, 1)
+        ]
         senders += [threading.Thread(target=lambda one=one: results.append(storescu(port, "+sd", one))) for one in folders]
         start = time.perf_counter()
         for sender in senders:
@@ -101,7 +103,7 @@ def test_two_thousand_instances_from_four_senders_come_once_each_in_flat_memory(
     assert not list((tmp_path / "data" / "received").glob("*/.again")) and not list((tmp_path / "data" / "received" / ".partial").iterdir())
     assert end_mib - half_mib < MOST_GROWTH_MIB
     told = log.read_text()
-    assert told.count("association released") == ASSOCIATIONS and " known" in told and "broken off" in told
+    assert told.count("association released") >= ASSOCIATIONS and " known" in told and "broken off" in told
     assert not any(one in told for one in (NAME, "Prefect", PATIENT, BORN, ROOT))
     assert not any(one in str(path) for path in found.values() for one in (PATIENT, ROOT))
 
