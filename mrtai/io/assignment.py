@@ -24,6 +24,9 @@ from mrtai.values.site import Rule, Site
 LATEST_SCAN_DAYS: Final = 60
 """A scan whose header is silent on the administration belongs to the patient's latest one, if it is not older than this."""
 
+UNJUDGED: Final = (CaseState.WAITING, CaseState.DRAFT, CaseState.FAILED)
+"""A case in doubt goes from here to held: nobody has answered for it yet."""
+
 BY: Final = "mrtai"
 NEVER: Final = "1970-01-01T00:00:00+00:00"
 
@@ -45,14 +48,17 @@ class Assigner:
         folder = self.site.received / key
         before = self.ledger.study(key)
         record = self._moved(before, self._decided(key, folder, before))
+        leaves = before.case_id if before is not None and before.case_id != record.case_id else None
+        if leaves is not None:
+            self._leave(leaves)
         # as long as its case does not know of it, the study counts as never read: who dies here does it again
         self.ledger.put_study(replace(record, last_seen=NEVER))
         if record.case_id is not None and record.state is StudyState.ASSIGNED:
             record = self._joined(record, record.case_id)
         elif record.case_id is not None:
             self._hold(record.case_id, record)
-        if before is not None and before.case_id not in (None, record.case_id):
-            self._left(before.case_id)
+        if leaves is not None and self._assigned(leaves):
+            self.refresh(leaves)
         self.ledger.put_study(record)
         return record
 
@@ -63,13 +69,11 @@ class Assigner:
         refusal = _signed(before.case_id, self.case(before.case_id).state)
         return replace(record, state=StudyState.HELD, case_id=before.case_id, reason_code=refusal.code, reason=str(refusal))
 
-    def _left(self, case_id: str) -> None:
-        """Have a case computed without a study that belongs elsewhere now, or hold it where none is left."""
-        if any(one.case_id == case_id for one in self.ledger.studies(StudyState.ASSIGNED)):
-            self.refresh(case_id)
-            return
-        reason = "its scans belong to another case now; reject it"
-        self.ledger.move(case_id, CaseState.HELD, by=BY, reason=reason, reason_code="STUDY_MOVED", inputs_sha256=self._wanted(case_id))
+    def _leave(self, case_id: str) -> None:
+        """Hold a case before a study leaves it, so that who dies on the way leaves no draft that could be signed."""
+        reason = "scans of this case belong elsewhere now; submit it if others are left, else reject it"
+        if self.case(case_id).state in UNJUDGED:
+            self.ledger.move(case_id, CaseState.HELD, by=BY, reason=reason, reason_code="STUDY_MOVED", inputs_sha256=self._wanted(case_id))
 
     def _wanted(self, case_id: str) -> str | None:
         return self.case(case_id).wanted_sha256 or None
@@ -87,7 +91,7 @@ class Assigner:
 
     def _hold(self, case_id: str, study: StudyRecord) -> None:
         """Hold an unsigned case whose study is in doubt: its draft may be of the wrong images."""
-        if self.case(case_id).state in (CaseState.WAITING, CaseState.DRAFT, CaseState.FAILED):
+        if self.case(case_id).state in UNJUDGED:
             inputs = self._wanted(case_id)
             self.ledger.move(case_id, CaseState.HELD, by=BY, reason=study.reason, reason_code=study.reason_code, inputs_sha256=inputs)
 
