@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mrtai.io.ledger import LedgerAway, open_ledger
@@ -67,10 +68,10 @@ def show(told: dict[str, Any], console: Console) -> None:
         for heading in ("case", "state", "why"):
             table.add_column(heading, overflow="fold")
         for row in told["waiting"]:
-            table.add_row(row["case"], f"provisional {row['state']}" if row["provisional"] else row["state"], row["reason"] or "")
+            table.add_row(row["case"], f"provisional {row['state']}" if row["provisional"] else row["state"], escape(row["reason"] or ""))
         console.print(table)
     for one in told["studies"].get("held_studies", []):
-        console.print(f"held study {one['study']}: {one['reason']}")
+        console.print(f"held study {one['study']}: {escape(one['reason'] or '')}")
     for one in told["studies"].get("ignored_studies", []):
         console.print(f"study {one['study']} left alone: no rule fits {', '.join(one['modalities'])}")
 

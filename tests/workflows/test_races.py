@@ -167,6 +167,19 @@ def test_what_comes_in_is_read_by_nobody_else(tmp_path):
             assert not stat.S_IMODE(path.stat().st_mode) & 0o007, path
 
 
+def test_a_reason_is_shown_as_it_stands(capsys):
+    from rich.console import Console
+
+    from workflows.status import show
+
+    health = dict.fromkeys(("server", "workers", "receiver", "inbox", "ledger", "audit_whole"), True) | {"disk_free_gb": 1.0}
+    row = {"case": "P-1", "state": "held", "provisional": False, "code": "X", "reason": "study.toml [[scan]] 1: no scan fits"}
+    held = {"held_studies": [{"study": "0" * 8, "code": "X", "reason": "no [[target]] in mrtai.toml"}], "ignored_studies": []}
+    show({"health": health, "cases": {"held": 1}, "waiting": [row], "studies": held}, Console(width=120))
+    told = capsys.readouterr().out
+    assert "[[scan]] 1" in told and "[[target]] in" in told
+
+
 def test_a_contour_named_after_a_patient_is_a_number_on_prefects_page():
     from workflows.shown import dose_table, summary
 
