@@ -1,0 +1,103 @@
+"""From an image to what a network sees, and from its scores back: shared by training and inference, so that it exists once.
+
+A network sees cubic voxels along the patient axes whose centres lie on multiples of the spacing in world millimetres: copies
+of one scan that are mirrored, turned, cropped or sheared in their axes become the same array.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrtai.physics.resample import index_map
+from mrtai.values.bundle import Channel, InputContract
+from mrtai.values.grid import Grid
+
+Map = tuple[NDArray[np.generic], Grid]
+"""Voxels ``(z, y, x)`` with their grid."""
+
+SLAB = 16
+"""Slices of the target worked on at once: memory stays near that of the result."""
+
+
+def prepared(maps: Sequence[Map], contract: InputContract) -> tuple[NDArray[np.float32], Grid]:
+    """Return the network's input, shape ``(channels, z, y, x)``, and its grid, which covers the first map.
+
+    ``maps`` hold one image per channel in the contract's order, each in the channel's quantity. ``ValueError`` when their number differs.
+    """
+    if len(maps) != len(contract.channels):
+        raise ValueError(f"the model needs {len(contract.channels)} channels, got {len(maps)}")
+    grid = lattice(maps[0][1], contract.spacing_mm)
+    stack = [
+        normalised(on_lattice(voxels, own, grid, channel.outside), channel)
+        for (voxels, own), channel in zip(maps, contract.channels, strict=True)
+    ]
+    return np.stack(stack), grid
+
+
+def normalised(voxels: NDArray[np.float32], channel: Channel) -> NDArray[np.float32]:
+    """Return a channel's values as the network sees them: clipped, shifted and scaled."""
+    clipped = np.clip(voxels, channel.low, channel.high)
+    scaled: NDArray[np.float32] = ((clipped - channel.shift) / channel.scale).astype(np.float32)
+    return scaled
+
+
+def lattice(grid: Grid, spacing_mm: float) -> Grid:
+    """Return the grid along the patient axes that covers ``grid``, voxel centres on multiples of ``spacing_mm``."""
+    ends = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(grid.shape[::-1]) - 0.5
+    faces = ends @ grid.affine[:3, :3].T + grid.origin_mm
+    # a thousandth of a voxel: rounding must not add a layer
+    first = np.ceil(faces.min(axis=0) / spacing_mm - 1e-3)
+    last = np.maximum(np.floor(faces.max(axis=0) / spacing_mm + 1e-3), first)
+    x, y, z = (last - first).astype(int) + 1
+    return Grid((int(z), int(y), int(x)), np.full(3, spacing_mm), first * spacing_mm, np.eye(3))
+
+
+def on_lattice(voxels: NDArray[np.generic], own: Grid, grid: Grid, outside: float) -> NDArray[np.float32]:
+    """Return the values at the centres of ``grid``: averaged over whole voxels where it is coarser, then interpolated linearly."""
+    small, coarse = _block_averaged(voxels, own, float(grid.spacing_mm.min()))
+    matrix, offset = index_map(coarse, grid)
+    # beyond the outermost centres, as far as the voxels reach, the nearest value counts
+    padded = np.pad(small, 1, mode="edge")
+    result = ndimage.affine_transform(padded, matrix, offset + 1, output_shape=grid.shape, order=1, mode="constant", cval=outside)
+    return np.asarray(result, dtype=np.float32)
+
+
+def labels_on(scores: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.uint8]:
+    """Return on ``grid`` the class with the highest score, shape ``(z, y, x)``; 0 beyond the lattice.
+
+    ``scores`` of shape ``(classes, z, y, x)`` on ``own`` are interpolated linearly first: an argmax before would leave steps.
+    """
+    matrix, offset = index_map(own, grid)
+    found = np.zeros(grid.shape, dtype=np.uint8)
+    for start in range(0, grid.shape[0], SLAB):
+        shape = (min(SLAB, grid.shape[0] - start), *grid.shape[1:])
+        shift = offset + matrix @ np.array([start, 0, 0])
+        best = np.full(shape, -np.inf, dtype=np.float32)
+        for value, score in enumerate(scores):
+            here = ndimage.affine_transform(score, matrix, shift, output_shape=shape, order=1, mode="nearest")
+            wins = here > best
+            best[wins] = here[wins]
+            found[start : start + shape[0]][wins] = value
+    return found
+
+
+def _block_averaged(voxels: NDArray[np.generic], grid: Grid, spacing_mm: float) -> tuple[NDArray[np.float32], Grid]:
+    """Return averages over blocks of whole voxels, none wider than ``spacing_mm``; a rest at the far end is left as it is cut."""
+    blocks = np.maximum(np.floor(spacing_mm / grid.spacing_mm + 1e-3).astype(int), 1)[::-1]
+    blocks = np.minimum(blocks, grid.shape)
+    if np.all(blocks == 1):
+        return voxels.astype(np.float32), grid
+    counts = [n // b for n, b in zip(grid.shape, blocks, strict=True)]
+    # the rest is shared by both ends, so that a mirrored copy is cut alike
+    starts = [(n - c * b) // 2 for n, c, b in zip(grid.shape, counts, blocks, strict=True)]
+    result = np.empty(counts, dtype=np.float32)
+    (nz, ny, nx), (bz, by, bx) = counts, blocks
+    rows = slice(starts[1], starts[1] + ny * by), slice(starts[2], starts[2] + nx * bx)
+    for k in range(nz):
+        part = voxels[starts[0] + k * bz : starts[0] + (k + 1) * bz, rows[0], rows[1]].astype(np.float32)
+        result[k] = part.reshape(bz, ny, by, nx, bx).mean(axis=(0, 2, 4))
+    middle = np.array(starts[::-1]) + (np.array(blocks[::-1]) - 1) / 2
+    origin = grid.affine[:3, :3] @ middle + grid.origin_mm
+    return result, Grid((nz, ny, nx), grid.spacing_mm * blocks[::-1], origin, grid.direction)

@@ -1,0 +1,1 @@
+"""The `lesions` model: its data, network, training and export."""

@@ -1,0 +1,1 @@
+"""The `organs` model: its data, network, training and export."""
