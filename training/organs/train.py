@@ -1,0 +1,129 @@
+"""Trains `organs-ct`: one loop, resumable, the same again for the same seed.
+
+    python -m training.organs.train --work FOLDER [--steps 6000]
+
+A checkpoint in FOLDER is written every ``SAVE_EVERY`` steps; the same command goes on from it after a kill.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.progress import Progress
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from training.organs.data import PATCH, Samples, read_anatomies, read_cases, read_contours, split
+from training.organs.model import CHANNELS, OrganNet
+from training.organs.tissues import CLASSES, UNKNOWN
+
+SAVE_EVERY: Final = 200
+WARM_UP: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a training is asked for; written into its log and its card."""
+
+    steps: int = 6000
+    learning_rate: float = 2e-3
+    seed: int = 7
+    device: str = "cpu"
+    threads: int = 1
+    patch: tuple[int, int, int] = PATCH
+    channels: tuple[int, ...] = CHANNELS
+
+
+def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return cross-entropy plus 1 - Dice averaged over the classes in the patch; unknown voxels count in neither."""
+    known = labels != UNKNOWN
+    labels = torch.where(known, labels, 0)
+    log_shares = scores.log_softmax(dim=1)
+    own = torch.where(known, log_shares.gather(1, labels[:, None])[:, 0], 0)
+    shares = (log_shares.exp() * known[:, None]).sum((0, 2, 3, 4))
+    # one pass over the voxels instead of a one-hot map per class
+    zeros = torch.zeros(len(CLASSES), device=scores.device)
+    both = zeros.index_add(0, labels.flatten(), torch.where(known, own.exp(), 0).flatten())
+    truth = zeros.index_add(0, labels.flatten(), known.flatten().float())
+    dice = (2 * both / (shares + truth).clamp(min=1))[truth > 0]
+    return 1 - dice.mean() - own.sum() / known.sum().clamp(min=1)
+
+
+def train(work: Path, samples: Samples, settings: Settings) -> Path:
+    """Train, resuming from a checkpoint in ``work``, and return the path of the finished weights (a running mean of them)."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    net = OrganNet(settings.channels).to(settings.device)
+    mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+    state = {"net": net, "mean": mean, "optimizer": optimizer, "schedule": schedule}
+    start = _resumed(work / "checkpoint.pt", state, settings)
+    loader = DataLoader(samples, batch_size=1, sampler=list(samples.numbers(start, settings.steps)), num_workers=1, prefetch_factor=4)
+    log, board = (work / "log.jsonl").open("a"), SummaryWriter(str(work / "tensorboard"))
+    with Progress() as progress, log, board:
+        bar = progress.add_task("training", total=settings.steps, completed=start)
+        began = time.monotonic()
+        for step, (image, labels) in enumerate(loader, start=start + 1):
+            with torch.autocast(settings.device, dtype=torch.bfloat16):
+                scores = net(image.to(settings.device))
+            value = loss(scores.float(), labels.to(settings.device))
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            mean.update_parameters(net)
+            board.add_scalar("loss", value.item(), step)
+            print(json.dumps({"step": step, "loss": round(value.item(), 4), "s": round(time.monotonic() - began, 1)}), file=log, flush=True)
+            if step % SAVE_EVERY == 0 or step == settings.steps:
+                _save(work / "checkpoint.pt", state, step, settings)
+            progress.update(bar, advance=1)
+    torch.save(mean.module.state_dict(), work / "weights.pt")
+    return work / "weights.pt"
+
+
+def _rate(step: int, steps: int) -> float:
+    """Return the learning rate's factor: a short warm-up, then a polynomial decay."""
+    return float(min((step + 1) / WARM_UP, 1.0) * max(1 - step / steps, 0.0) ** 0.9)
+
+
+def _resumed(path: Path, state: dict[str, Any], settings: Settings) -> int:
+    if not path.exists():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    if saved["settings"] != json.dumps(asdict(settings)):
+        raise ValueError(f"{path} belongs to a training with other settings; choose another work folder or remove it")
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return int(saved["step"])
+
+
+def _save(path: Path, state: dict[str, Any], step: int, settings: Settings) -> None:
+    parts = {name: part.state_dict() for name, part in state.items()}
+    torch.save({**parts, "step": step, "settings": json.dumps(asdict(settings))}, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder with the anatomies; checkpoint, log and weights go there")
+    parser.add_argument("--cases", type=Path, help="folder of signed CASEs to train on as well")
+    usual = Settings()
+    parser.add_argument("--steps", type=int, default=usual.steps)
+    parser.add_argument("--seed", type=int, default=usual.seed)
+    parser.add_argument("--device", default=usual.device, help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=usual.threads)
+    asked = parser.parse_args()
+    real = read_contours() + (split(read_cases(asked.cases), 0.2, asked.seed)[0] if asked.cases else [])
+    settings = Settings(steps=asked.steps, seed=asked.seed, device=asked.device, threads=asked.threads)
+    train(asked.work, Samples(read_anatomies(asked.work), real, seed=asked.seed), settings)
+
+
+if __name__ == "__main__":
+    main()
