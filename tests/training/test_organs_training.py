@@ -1,0 +1,185 @@
+"""What the organ network learns from, and the loop that teaches it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.organs.anatomy import HIGH_MM, LOW_MM
+from training.organs.canvas import SPACING_MM
+from training.organs.data import MIRRORED, Drawn, Samples, make_anatomy, read_anatomies, read_cases, read_contours, split
+from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
+from training.organs.train import Settings, loss, train
+
+PATCH = (16, 32, 32)
+SETTINGS = Settings(steps=6, seed=3, patch=PATCH, channels=(4, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def anatomy():
+    seed = next(seed for seed in range(20) if 0.75 < np.random.default_rng(seed).random())
+    return make_anatomy(seed, [])
+
+
+def volume_ml(labels, name):
+    return float((labels == CLASSES.index(name)).sum()) * SPACING_MM**3 / 1000
+
+
+def middle(labels, name):
+    return np.argwhere(labels == CLASSES.index(name)).mean(axis=0)
+
+
+def test_a_generated_torso_has_every_organ_at_its_place(anatomy):
+    labels = LABEL_OF_TISSUE[anatomy]
+    assert set(np.unique(labels).tolist()) == set(range(len(CLASSES)))
+    # x runs to the left, y to the back, z to the head
+    assert middle(labels, "kidney_left")[2] > middle(labels, "spine")[2] > middle(labels, "kidney_right")[2]
+    assert middle(labels, "liver")[2] < middle(labels, "spleen")[2]
+    assert middle(labels, "urinary_bladder")[0] < middle(labels, "kidney_left")[0] < middle(labels, "lung_left")[0]
+    assert middle(labels, "aorta")[1] < middle(labels, "red_marrow")[1] < middle(labels, "spine")[1]
+
+
+def test_a_generated_torso_has_plausible_sizes(anatomy):
+    labels = LABEL_OF_TISSUE[anatomy]
+    assert 700 < volume_ml(labels, "liver") < 3500
+    assert 50 < volume_ml(labels, "spleen") < 600
+    for side in ("left", "right"):
+        assert 60 < volume_ml(labels, f"kidney_{side}") < 400
+        assert 800 < volume_ml(labels, f"lung_{side}") < 5000
+    assert 20_000 < (anatomy != INDEX["air"]).sum() * SPACING_MM**3 / 1000 < 160_000
+
+
+def test_the_canvas_holds_the_arms_and_a_torso():
+    assert HIGH_MM[0] - LOW_MM[0] >= 500
+    assert HIGH_MM[2] - LOW_MM[2] >= 700
+
+
+def test_a_sample_depends_on_seed_and_number_alone(anatomy):
+    one, two = (Samples([anatomy], [], seed=5, patch=PATCH) for _ in range(2))
+    _ = two[0]
+    for first, second in zip(one[7], two[7], strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(one[7][0], one[8][0])
+
+
+def test_a_mirror_swaps_left_and_right_and_nothing_else():
+    swapped = {name: CLASSES[MIRRORED[value]] for value, name in enumerate(CLASSES)}
+    assert swapped.pop("kidney_left") == "kidney_right"
+    assert swapped.pop("kidney_right") == "kidney_left"
+    assert swapped.pop("lung_left") == "lung_right"
+    assert swapped.pop("lung_right") == "lung_left"
+    assert all(old == new for old, new in swapped.items())
+    assert MIRRORED[UNKNOWN] == UNKNOWN
+
+
+def test_a_mirrored_sample_keeps_the_left_kidney_on_the_left(anatomy):
+    """Of many samples, mirrored ones among them, none has the left kidney right of the right one."""
+    samples, both = Samples([anatomy], [], seed=1, patch=(40, 48, 96)), 0
+    for number in range(40):
+        labels = samples[number][1].numpy()
+        counts = np.bincount(labels.ravel(), minlength=len(CLASSES))
+        if min(counts[CLASSES.index("kidney_left")], counts[CLASSES.index("kidney_right")]) > 300:
+            both += 1
+            assert middle(labels, "kidney_left")[2] > middle(labels, "kidney_right")[2]
+    assert both >= 5
+
+
+def test_unknown_voxels_teach_nothing():
+    scores = torch.randn(1, len(CLASSES), 4, 4, 4, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    labels = torch.full((1, 4, 4, 4), UNKNOWN)
+    labels[:, :2] = 4
+    loss(scores, labels).backward()
+    assert torch.all(scores.grad[:, :, 2:] == 0)
+    assert torch.any(scores.grad[:, :, :2] != 0)
+
+
+def test_the_loss_is_least_for_the_truth():
+    labels = torch.randint(0, len(CLASSES), (1, 6, 6, 6), generator=torch.Generator().manual_seed(2))
+    sure = 20.0 * torch.nn.functional.one_hot(labels, len(CLASSES)).movedim(-1, 1).float()
+    assert loss(sure, labels).item() < 1e-4
+    assert loss(sure.roll(1, dims=1), labels).item() > 5
+
+
+def test_a_training_that_was_cut_ends_like_one_that_was_not(anatomy, tmp_path, monkeypatch):
+    import training.organs.train as module
+
+    monkeypatch.setattr(module, "SAVE_EVERY", 3)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    samples = Samples([anatomy], [], seed=3, patch=PATCH)
+    whole = torch.load(train(tmp_path / "a", samples, SETTINGS), weights_only=True)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, "loss", Cut(after=4))
+        train(tmp_path / "b", samples, SETTINGS)
+    resumed = torch.load(train(tmp_path / "b", samples, SETTINGS), weights_only=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 4, 5, 6]
+
+
+class Cut:
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, scores, labels):
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return loss(scores, labels)
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(anatomy, tmp_path):
+    samples = Samples([anatomy], [], seed=3, patch=PATCH)
+    train(tmp_path, samples, SETTINGS)
+    with pytest.raises(ValueError, match="other settings"):
+        train(tmp_path, samples, Settings(steps=7, seed=3, patch=PATCH, channels=(4, 8, 8)))
+
+
+def test_no_patient_is_on_both_sides_of_a_split():
+    cases = [Drawn(f"P-{n % 7}", np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8)) for n in range(30)]
+    learnt, checked = split(cases, 0.3, seed=1)
+    assert {c.name for c in learnt}.isdisjoint(c.name for c in checked)
+    assert len(learnt) + len(checked) == 30
+    assert checked
+
+
+def test_shipped_contours_fit_their_ct():
+    cases = read_contours()
+    assert any(case.name == "crlm_1004" for case in cases)
+    for case in cases:
+        assert case.hu.shape == case.labels.shape
+        assert set(np.unique(case.labels).tolist()) <= {*range(len(CLASSES)), UNKNOWN}
+
+
+def test_a_work_folder_without_anatomies_says_how_to_make_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"training\.organs\.data --work"):
+        read_anatomies(tmp_path)
+
+
+def test_only_signed_cases_teach(tmp_path):
+    for state in ("draft", "signed"):
+        write_case(tmp_path / state, state)
+    cases = read_cases(tmp_path)
+    assert [case.name for case in cases] == ["P-signed"]
+    labels = cases[0].labels
+    assert (labels == CLASSES.index("liver")).sum() > 0
+    # outside the drawn regions and in regions of another vocabulary nobody said what lies there
+    assert set(np.unique(labels).tolist()) == {CLASSES.index("liver"), UNKNOWN}
+
+
+def write_case(folder: Path, state: str):
+    from mrtai.io.nifti import write_image, write_labels
+    from mrtai.values.grid import Grid
+    from mrtai.values.image import Image, Quantity
+    from mrtai.values.labels import Labels
+
+    grid = Grid.axial((12, 12, 12), (3.0, 3.0, 3.0))
+    (folder / "images").mkdir(parents=True)
+    voxels = np.zeros(grid.shape, np.uint8)
+    voxels[3:6], voxels[8:9] = 1, 2
+    write_image(folder / "images" / "ct.nii.gz", Image(np.full(grid.shape, 50, np.int16), Quantity.HOUNSFIELD, grid))
+    write_labels(folder / "images" / "labels.nii.gz", Labels(voxels, {1: "liver", 2: "lesion_1"}, grid))
+    results = {"state": state, "patient": {"pseudonym": f"P-{state}"}}
+    (folder / "results.json").write_text(json.dumps(results))
