@@ -96,16 +96,21 @@ def _resumed(path: Path, state: dict[str, Any], settings: Settings) -> int:
     if not path.exists():
         return 0
     saved = torch.load(path, weights_only=True)
-    if saved["settings"] != json.dumps(asdict(settings)):
+    if saved["settings"] != _what_is_learnt(settings):
         raise ValueError(f"{path} belongs to a training with other settings; choose another work folder or remove it")
     for name, part in state.items():
         part.load_state_dict(saved[name])
     return int(saved["step"])
 
 
+def _what_is_learnt(settings: Settings) -> str:
+    """Return the settings that must not change on the way: all but where it runs."""
+    return json.dumps({name: value for name, value in asdict(settings).items() if name not in ("device", "threads")})
+
+
 def _save(path: Path, state: dict[str, Any], step: int, settings: Settings) -> None:
     parts = {name: part.state_dict() for name, part in state.items()}
-    torch.save({**parts, "step": step, "settings": json.dumps(asdict(settings))}, path.with_suffix(".part"))
+    torch.save({**parts, "step": step, "settings": _what_is_learnt(settings)}, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
 

@@ -1,0 +1,142 @@
+"""How well organs are drawn on CTs that nothing was learnt from: simulated patients, generated torsos, a labelled real CT.
+
+Dice per organ, at the resolution of the truth. Labels of a real CT in TotalSegmentator's numbering are a model's own output, so
+agreement with them is agreement with that model.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrtai.engines.prepare import labels_on, prepared
+from mrtai.io.nifti import read_image, read_labels
+from mrtai.simulate.anatomy import torso as formula_torso
+from mrtai.simulate.scanner import CT_GRID, ct_image, true_labels
+from mrtai.simulate.voxelise import voxelised
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
+from training.organs.canvas import SPACING_MM
+from training.organs.data import CONTRACT, make_anatomy
+from training.organs.paint import painted
+from training.organs.tissues import CLASSES, LABEL_OF_TISSUE
+
+Bytes = NDArray[np.uint8]
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""The network's input ``(1, z, y, x)`` → shares of the classes ``(classes, z, y, x)``."""
+
+UNSEEN: Final = 900_000
+"""First seed of evaluation: training's anatomies have seeds of a thousand."""
+
+_FOLDED: Final = {"lung_upper_lobe": "lung", "lung_middle_lobe": "lung", "lung_lower_lobe": "lung"}
+
+
+def dice(drawn: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float | None:
+    """Return 2|A∩B|/(|A|+|B|); None where the truth has nothing."""
+    return None if not truth.any() else float(2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()))
+
+
+def drawn(predict: Predict, ct: Image) -> Bytes:
+    """Return the classes on the CT's own grid, ``(z, y, x)``."""
+    image, grid = prepared([(ct.voxels, ct.grid)], CONTRACT)
+    return labels_on(predict(image), grid, ct.grid)
+
+
+def by_organ(found: Bytes, truth: Bytes, *, names: tuple[str, ...] = CLASSES[2:]) -> dict[str, float]:
+    """Return Dice by organ, for the organs that the truth has; the vertebral column as a whole too."""
+    scores = {name: dice(found == CLASSES.index(name), truth == CLASSES.index(name)) for name in names}
+    bones = [CLASSES.index("spine"), CLASSES.index("red_marrow")]
+    scores["spine with red_marrow"] = dice(np.isin(found, bones), np.isin(truth, bones))
+    return {name: round(value, 4) for name, value in scores.items() if value is not None}
+
+
+def on_simulated(predict: Predict, number: int) -> dict[str, float]:
+    """Return Dice by organ on the noisy low-dose CT of a simulated patient of unseen seed; lesions of the liver are liver."""
+    rng = np.random.default_rng(UNSEEN + number)
+    anatomy = formula_torso(rng)
+    voxels = voxelised(anatomy, CT_GRID)
+    ct, (labels, body) = ct_image(anatomy, voxels, rng), true_labels(anatomy, voxels)
+    truth = np.where(body.voxels > 0, CLASSES.index("body"), 0).astype(np.uint8)
+    for value, name in labels.names.items():
+        name = "liver" if name in anatomy.liver_lesions else name
+        if name in CLASSES:
+            truth[labels.voxels == value] = CLASSES.index(name)
+    return by_organ(drawn(predict, ct), truth)
+
+
+def on_generated(predict: Predict, number: int, label_maps: list[Path]) -> dict[str, float]:
+    """Return Dice by organ on a generated torso of unseen seed."""
+    tissue = make_anatomy(UNSEEN + number, label_maps)
+    hu = painted(np.random.default_rng((UNSEEN, number)), tissue)
+    grid = Grid.axial(tissue.shape, (SPACING_MM,) * 3)
+    return by_organ(drawn(predict, Image(hu, Quantity.HOUNSFIELD, grid)), LABEL_OF_TISSUE[tissue])
+
+
+def on_labelled(predict: Predict, folder: Path) -> dict[str, float]:
+    """Return Dice by organ on a folder's ``ct.nii.gz`` against its ``labels.nii.gz`` in TotalSegmentator's names."""
+    ct, labels = read_image(folder / "ct.nii.gz", Quantity.HOUNSFIELD), read_labels(folder / "labels.nii.gz")
+    found, truth = drawn(predict, ct), np.zeros(ct.grid.shape, dtype=np.uint8)
+    for value, name in labels.names.items():
+        name = our_name(name)
+        if name in CLASSES:
+            truth[labels.voxels == value] = CLASSES.index(name)
+    # vertebrae come whole there: marrow and bone are compared together
+    scores = by_organ(found, truth)
+    scores.pop("spine", None)
+    return scores
+
+
+def our_name(name: str) -> str:
+    """Return our name of a class of TotalSegmentator."""
+    for part, whole in _FOLDED.items():
+        if name.startswith(part):
+            return f"{whole}_{name.rsplit('_', 1)[1]}"
+    return "spine" if name.startswith(("vertebrae_", "sacrum")) else name
+
+
+def summary(rows: list[Mapping[str, float]]) -> dict[str, Any]:
+    """Return median and 10th percentile by organ over cases, for the card."""
+    names = [name for name in (*CLASSES, "spine with red_marrow") if any(name in row for row in rows)]
+    values = {name: [row[name] for row in rows if name in row] for name in names}
+    return {
+        name: {"median": round(float(np.median(v)), 3), "p10": round(float(np.percentile(v, 10)), 3), "cases": len(v)}
+        for name, v in values.items()
+    }
+
+
+def main() -> None:
+    """Print Dice of a checkpoint, to watch a training."""
+    import argparse
+
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    from training.organs.model import OrganNet
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("weights", type=Path, help="weights.pt or checkpoint.pt of a training")
+    parser.add_argument("--labelled", type=Path, help="folder with ct.nii.gz and labels.nii.gz")
+    parser.add_argument("--simulated", type=int, default=2)
+    asked = parser.parse_args()
+    saved = torch.load(asked.weights, weights_only=True)
+    weights = {k.removeprefix("module."): v for k, v in saved["mean"].items() if k != "n_averaged"} if "mean" in saved else saved
+    net = OrganNet()
+    net.load_state_dict(weights)
+    net.eval()
+
+    def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            scores = sliding_window_inference(torch.from_numpy(image[None]), CONTRACT.patch, 1, net, overlap=0.5, mode="gaussian")
+        result: NDArray[np.float32] = scores[0].softmax(0).numpy()
+        return result
+
+    if asked.labelled:
+        print(json.dumps(on_labelled(predict, asked.labelled), indent=1))
+    print(json.dumps(summary([on_simulated(predict, n) for n in range(asked.simulated)]), indent=1))
+
+
+if __name__ == "__main__":
+    main()
