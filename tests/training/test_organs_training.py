@@ -1,6 +1,7 @@
 """What the organ network learns from, and the loop that teaches it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from training.organs.anatomy import HIGH_MM, LOW_MM
 from training.organs.canvas import SPACING_MM
 from training.organs.data import MIRRORED, Drawn, Samples, make_anatomy, read_anatomies, read_cases, read_contours, split
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
-from training.organs.train import Settings, loss, train
+from training.organs.train import Settings, Stage, loss, train
 
 PATCH = (16, 32, 32)
-SETTINGS = Settings(steps=6, seed=3, patch=PATCH, channels=(4, 8, 8))
+STAGES = (Stage("coarse", (8, 16, 16), 2, 1, 6, 2e-3), Stage("fine", PATCH, 1, 1, 3, 1e-3))
+SETTINGS = Settings(STAGES, channels=(4, 8, 8), seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +110,14 @@ def test_a_training_that_was_cut_ends_like_one_that_was_not(anatomy, tmp_path, m
     monkeypatch.setattr(module, "SAVE_EVERY", 3)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    samples = Samples([anatomy], [], seed=3, patch=PATCH)
-    whole = torch.load(train(tmp_path / "a", samples, SETTINGS), weights_only=True)
+    whole = torch.load(train(tmp_path / "a", [anatomy], [], SETTINGS), weights_only=True)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(module, "loss", Cut(after=4))
-        train(tmp_path / "b", samples, SETTINGS)
-    resumed = torch.load(train(tmp_path / "b", samples, SETTINGS), weights_only=True)
+        train(tmp_path / "b", [anatomy], [], SETTINGS)
+    resumed = torch.load(train(tmp_path / "b", [anatomy], [], SETTINGS), weights_only=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     steps = [json.loads(line)["step"] for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 4, 5, 6]
+    assert steps == [1, 2, 3, 4, 4, 5, 6, 1, 2, 3]
 
 
 class Cut:
@@ -131,10 +132,9 @@ class Cut:
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(anatomy, tmp_path):
-    samples = Samples([anatomy], [], seed=3, patch=PATCH)
-    train(tmp_path, samples, SETTINGS)
+    train(tmp_path, [anatomy], [], SETTINGS)
     with pytest.raises(ValueError, match="other settings"):
-        train(tmp_path, samples, Settings(steps=7, seed=3, patch=PATCH, channels=(4, 8, 8)))
+        train(tmp_path, [anatomy], [], replace(SETTINGS, seed=4))
 
 
 def test_no_patient_is_on_both_sides_of_a_split():

@@ -8,8 +8,8 @@ seed and its number alone, so a training that was cut goes on with exactly the s
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from scipy import ndimage
 
 from mrtai.engines.prepare import lattice, normalised, on_lattice
 from mrtai.simulate.anatomy import torso as formula_torso
@@ -30,6 +31,8 @@ from training.organs.shapes import from_ellipsoids, from_label_map, with_right_k
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, TWINS, UNKNOWN
 
 PATCH: Final = (80, 96, 128)
+COARSE_PATCH: Final = (40, 48, 64)
+"""The same view at 6 mm."""
 CONTRACT: Final = InputContract((Channel("HU", -1000.0, 1000.0, 0.0, 200.0, AIR_HU),), SPACING_MM, PATCH)
 CONTOURS: Final = Path(__file__).parent / "contours"
 
@@ -119,8 +122,6 @@ def read_cases(folder: Path) -> list[Drawn]:
 
 def on_lattice_nearest(values: Bytes, own: Grid, grid: Grid) -> Bytes:
     """Return label values at the centres of ``grid``, unknown beyond their own grid."""
-    from scipy import ndimage
-
     from mrtai.physics.resample import index_map
 
     matrix, offset = index_map(own, grid)
@@ -138,9 +139,16 @@ def split(cases: Sequence[Drawn], held_out: float, seed: int) -> tuple[list[Draw
 class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Sample number → (input ``(1, z, y, x)`` float32, labels ``(z, y, x)`` int64); the same for the same seed and number."""
 
-    def __init__(self, anatomies: Sequence[Bytes], real: Sequence[Drawn], *, seed: int, patch: tuple[int, int, int] = PATCH) -> None:
-        """Keep anatomies and real CTs in memory; a fifth of the samples are real where there are any."""
-        self.anatomies, self.real, self.seed, self.patch = anatomies, real, seed, patch
+    def __init__(
+        self, anatomies: Sequence[Bytes], real: Sequence[Drawn], *, seed: int, patch: tuple[int, int, int] = PATCH, coarser: int = 1
+    ) -> None:
+        """Keep anatomies and real CTs in memory; a fifth of the samples are real where there are any.
+
+        Voxels of the patch are ``coarser`` times 3 mm wide.
+        """
+        self.anatomies, self.seed, self.patch, self.coarser = anatomies, seed, patch, coarser
+        # what a coarse voxel sees is an average
+        self.real = [replace(case, hu=ndimage.uniform_filter(case.hu, coarser)) for case in real]
         # a CT that shows more organs is seen more often
         organs = np.array([0.2 + np.setdiff1d(np.unique(case.labels), (0, 1, UNKNOWN)).size for case in real])
         self.shares = organs / organs.sum() if real else organs
@@ -150,21 +158,17 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         rng = np.random.default_rng((self.seed, number))
         if self.real and rng.random() < 0.2:
             case = self.real[int(rng.choice(len(self.real), p=self.shares))]
-            at, mirrored = _warp(rng, case.labels, self.patch)
+            at, mirrored = _warp(rng, case.labels, self.patch, self.coarser)
             labels, image = _taken(case.labels, at, UNKNOWN), scanned(rng, _taken(case.hu, at, AIR_HU))
         else:
             tissue = self.anatomies[int(rng.integers(len(self.anatomies)))]
-            at, mirrored = _warp(rng, LABEL_OF_TISSUE[tissue], self.patch)
+            at, mirrored = _warp(rng, LABEL_OF_TISSUE[tissue], self.patch, self.coarser)
             tissue = _taken(tissue, at, INDEX["air"])
             labels, image = LABEL_OF_TISSUE[tissue], painted(rng, tissue)
         if mirrored:
             labels = MIRRORED[labels]
         image = normalised(image, CONTRACT.channels[0])
         return torch.from_numpy(image[None]), torch.from_numpy(labels.astype(np.int64))
-
-    def numbers(self, start: int, stop: int) -> Iterator[int]:
-        """Return the numbers of the samples from ``start`` on."""
-        return iter(range(start, stop))
 
 
 def _mirror_table() -> Bytes:
@@ -178,19 +182,19 @@ MIRRORED: Final = _mirror_table()
 """Class in a mirror by class: a mirrored left kidney is a right kidney."""
 
 
-def _warp(rng: np.random.Generator, labels: Bytes, patch: tuple[int, int, int]) -> tuple[Floats, bool]:
+def _warp(rng: np.random.Generator, labels: Bytes, patch: tuple[int, int, int], coarser: int) -> tuple[Floats, bool]:
     """Return where each voxel of a patch comes from, shape ``(3, z, y, x)``, and whether left and right changed sides."""
     middle = _middle(rng, labels)
     matrix = np.diag(1 / rng.normal(1, 0.09, 3)) @ _turn(rng)
     mirrored = bool(rng.random() < 0.2)
     if mirrored:
         matrix[:, 2] *= -1
-    axes = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in patch]
+    axes = [coarser * (np.arange(n, dtype=np.float32) - (n - 1) / 2) for n in patch]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     at = np.einsum("ij,jzyx->izyx", matrix.astype(np.float32), grid) + middle.astype(np.float32)[:, None, None, None]
     size = rng.uniform(0, 3.5)
     for axis in range(3):
-        at[axis] += size * smooth_noise(rng, patch, rng.uniform(60, 140))
+        at[axis] += size * smooth_noise(rng, patch, rng.uniform(60, 140) / coarser)
     return at, mirrored
 
 
