@@ -159,12 +159,12 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if self.real and rng.random() < 0.2:
             case = self.real[int(rng.choice(len(self.real), p=self.shares))]
             at, mirrored = _warp(rng, case.labels, self.patch, self.coarser)
-            labels, image = _taken(case.labels, at, UNKNOWN), scanned(rng, _taken(case.hu, at, AIR_HU))
+            labels, image = _taken(case.labels, at, UNKNOWN), scanned(rng, _taken(case.hu, at, AIR_HU), self.coarser)
         else:
             tissue = self.anatomies[int(rng.integers(len(self.anatomies)))]
             at, mirrored = _warp(rng, LABEL_OF_TISSUE[tissue], self.patch, self.coarser)
             tissue = _taken(tissue, at, INDEX["air"])
-            labels, image = LABEL_OF_TISSUE[tissue], painted(rng, tissue)
+            labels, image = LABEL_OF_TISSUE[tissue], painted(rng, tissue, self.coarser)
         if mirrored:
             labels = MIRRORED[labels]
         image = normalised(image, CONTRACT.channels[0])

@@ -11,27 +11,30 @@ from training.organs.tissues import INDEX, drawn_hounsfield
 AIR_HU = -1000.0
 
 
-def painted(rng: np.random.Generator, tissue: NDArray[np.uint8]) -> Floats:
-    """Return a CT [HU] of the tissues, both ``(z, y, x)`` at 3 mm, with everything about the picture drawn by ``rng``."""
+def painted(rng: np.random.Generator, tissue: NDArray[np.uint8], coarser: int = 1) -> Floats:
+    """Return a CT [HU] of the tissues, both ``(z, y, x)``, with everything about the picture drawn by ``rng``.
+
+    Voxels are ``coarser`` times 3 mm wide; noise and texture are weaker there, as an average is.
+    """
     values, texture = drawn_hounsfield(rng)
     fine, wide = smooth_noise(rng, tissue.shape, rng.uniform(4, 9)), smooth_noise(rng, tissue.shape, rng.uniform(15, 50))
-    image = values[tissue] + texture[tissue] * (rng.uniform(0.3, 1.0) * fine + rng.uniform(0.2, 0.8) * wide)
+    image = values[tissue] + texture[tissue] / np.float32(coarser) * (rng.uniform(0.3, 1.0) * fine + rng.uniform(0.2, 0.8) * wide)
     if rng.random() < 0.6:
         _lay_down(rng, image, tissue)
     image = ndimage.gaussian_filter(image, rng.uniform(0.25, 0.8))
     if rng.random() < 0.35:
         image = _in_slices(rng, image)
-    return scanned(rng, image)
+    return scanned(rng, image, coarser)
 
 
-def scanned(rng: np.random.Generator, image: Floats) -> Floats:
+def scanned(rng: np.random.Generator, image: Floats, coarser: int = 1) -> Floats:
     """Return the picture with a scanner's noise, streaks, shading, wrong scale and truncation; real CTs are varied by it too."""
     noise = rng.normal(size=image.shape).astype(np.float32)
     grain = rng.uniform(0, 0.8)
     if grain > 0.3:
         noise = ndimage.gaussian_filter(noise, grain)
         noise /= noise.std()
-    image = image + np.float32(rng.gamma(1.6, 10.0)) * noise
+    image = image + np.float32(rng.gamma(1.6, 10.0) / coarser) * noise
     if rng.random() < 0.4:
         image = image + _streaks(rng, image)
     if rng.random() < 0.3:  # cupping and scatter

@@ -1,0 +1,198 @@
+"""Organs drawn on a CT by a network that runs in ONNX Runtime: windows over the whole scan, blended, cleaned and brought back.
+
+A session is made once for a model and device and kept, so that the next case starts at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrtai.engines.prepare import labels_on, prepared
+from mrtai.values.bundle import Bundle
+from mrtai.values.image import Image, Quantity
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.report import Aligned
+
+Scores = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+
+OVERLAP: Final = 0.5
+LEAST_EXTENT_MM: Final = 60.0
+"""A CT thinner than this shows no organ whole, and no network was trained on it."""
+
+LEAST_PART: Final = 0.1
+"""Parts of an organ smaller than this share of its largest are taken for errors and removed."""
+
+
+def quiet(what: str, done: float) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxSegmenter:
+    """Draws the regions of ``bundle`` on the reference scan's CT; fills ``ports.Segmenter``."""
+
+    bundle: Bundle
+    device: str = "cpu"
+    threads: int = 1
+    progress: Progress = field(default=quiet)
+
+    def __call__(self, aligned: Aligned) -> Labels:
+        """Return the organs on the reference scan's CT; refuses a study without CT."""
+        ct = aligned.cycle.time_points[aligned.reference].ct
+        if ct is None:
+            raise DosimetryError(
+                "no CT to draw organs on",
+                where=f"scan {aligned.cycle.time_points[aligned.reference].index}",
+                found="a SPECT alone",
+                remedy="send the CT of the same examination, or give contours with --labels",
+                code="NO_CT",
+            )
+        labels = self.drawn(ct)
+        body = [value for value, name in labels.names.items() if name == "body"]
+        names = {value: name for value, name in labels.names.items() if name != "body"}
+        return Labels(np.where(np.isin(labels.voxels, body), 0, labels.voxels), names, labels.grid, origin=labels.origin)
+
+    def drawn(self, ct: Image) -> Labels:
+        """Return the regions of a CT on its own grid, ``body`` among them."""
+        require_ct(ct)
+        image, grid = prepared([(ct.voxels, ct.grid)], self.bundle.contract)
+        shares, names = by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, self.progress))
+        found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
+        # a part that was removed loses its share, so that interpolation does not bring it back
+        for value in names:
+            shares[value][(shares.argmax(axis=0) == value) & (found != value)] = 0
+        return Labels(labels_on(shares, grid, ct.grid), names, ct.grid, origin=self.bundle.label)
+
+
+def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1, progress: Progress = quiet) -> Scores:
+    """Return the share of each class, ``(classes, z, y, x)``, of an input ``(channels, z, y, x)``; shares of a voxel sum to 1."""
+    session = _session(str(bundle.weights), bundle.sha256, device, threads)
+    patch, size = bundle.contract.patch, image.shape[1:]
+    padded = _padded(image, patch, bundle)
+    starts = [_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True)]
+    windows = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
+    weight, total = _weight(patch), None
+    for number, (z, y, x) in enumerate(windows):
+        progress("drawing", number / len(windows))
+        place = (slice(None), slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2]))
+        (answer,) = session.run(None, {"image": np.ascontiguousarray(padded[place])[None]})
+        if total is None:
+            total = np.zeros((answer.shape[1], *padded.shape[1:]), dtype=np.float32)
+        total[place] += _softmax(answer[0]) * weight
+    assert total is not None
+    total /= np.maximum(total.sum(axis=0), 1e-12)
+    return total[:, : size[0], : size[1], : size[2]]
+
+
+def by_name(bundle: Bundle, shares: Scores) -> tuple[Scores, dict[int, str]]:
+    """Return shares and names with channels of one region added up; the background keeps value 0."""
+    names = list(dict.fromkeys(bundle.classes.values()))
+    if len(names) == len(shares) - 1:
+        return shares, {value: bundle.classes[value] for value in range(1, len(shares))}
+    joined = np.zeros((len(names) + 1, *shares.shape[1:]), dtype=np.float32)
+    for channel, share in enumerate(shares):
+        joined[names.index(bundle.classes[channel]) + 1 if channel in bundle.classes else 0] += share
+    return joined, dict(enumerate(names, start=1))
+
+
+def cleaned(found: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
+    """Return the labels without an organ's crumbs: parts smaller than a tenth of its largest one become body."""
+    body = next((value for value, name in names.items() if name == "body"), 0)
+    result = found.copy()
+    for value, name in names.items():
+        if name in ("body", "spine", "red_marrow"):  # many parts by nature
+            continue
+        parts, count = ndimage.label(found == value)
+        if count > 1:
+            sizes = np.bincount(parts.ravel())
+            sizes[0] = 0
+            small = sizes < LEAST_PART * sizes.max()
+            small[0] = False
+            result[small[parts]] = body
+    return result
+
+
+def require_ct(ct: Image) -> None:
+    """Refuse what is no CT of a patient: too thin, empty, or in other units."""
+    ct.require(Quantity.HOUNSFIELD)
+    extent_mm = np.array(ct.grid.shape[::-1]) * ct.grid.spacing_mm
+    if extent_mm.min() < LEAST_EXTENT_MM:
+        shape = " x ".join(str(n) for n in ct.grid.shape[::-1])
+        raise _no_ct("CT too thin to draw organs on", f"{shape} voxels, {extent_mm.min():.0f} mm at its thinnest", "send the whole series")
+    sample = np.asarray(ct.voxels[:: max(ct.grid.shape[0] // 64, 1), ::4, ::4], dtype=np.float32)
+    tissue = float(((sample > -200) & (sample < 250)).mean())
+    lightest = float(np.percentile(sample, 0.5))
+    if float(sample.max()) - float(sample.min()) < 100 or tissue < 0.01:
+        found = f"values from {sample.min():.0f} to {sample.max():.0f}, {tissue:.1%} of them like tissue"
+        raise _no_ct("CT shows no patient", found, "check the series")
+    if lightest > -150:
+        found = f"values from {sample.min():.0f} to {sample.max():.0f}: neither air nor fat"
+        raise _no_ct("not a CT in Hounsfield units", found, "give the CT, in HU")
+
+
+def _no_ct(what: str, found: str, remedy: str) -> DosimetryError:
+    return DosimetryError(what, where="CT", found=found, remedy=remedy, code="BAD_CT")
+
+
+@lru_cache(maxsize=4)
+def _session(weights: str, sha256: str, device: str, threads: int) -> Any:
+    """Return the session of a model; ``sha256`` tells versions of one path apart."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise DosimetryError(
+            "no GPU for segmentation",
+            where=f"device {device}",
+            found=f"ONNX Runtime with {', '.join(onnxruntime.get_available_providers())}",
+            remedy="install onnxruntime-gpu, or choose --device cpu",
+            code="NO_GPU",
+        )
+    try:
+        return onnxruntime.InferenceSession(weights, options, providers=[provider])
+    except Exception as cause:  # ONNX Runtime's errors share no public base class
+        raise DosimetryError(
+            "model cannot be loaded",
+            where="ONNX weights",
+            found=type(cause).__name__,
+            remedy="verify it with: mrtai models verify",
+            code="SPOILED_MODEL",
+        ) from cause
+
+
+def _padded(image: Scores, patch: tuple[int, int, int], bundle: Bundle) -> Scores:
+    """Return the input, padded at its far ends with what lies outside an image, so that one window fits."""
+    rest = [max(p - n, 0) for n, p in zip(image.shape[1:], patch, strict=True)]
+    if not any(rest):
+        return image
+    outside = [(min(max(c.outside, c.low), c.high) - c.shift) / c.scale for c in bundle.contract.channels]
+    planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, outside, strict=True)]
+    return np.stack(planes).astype(np.float32)
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Return where windows begin along one axis: evenly spread, at least ``OVERLAP`` of each shared with the next."""
+    count = int(np.ceil((length - window) / (window * (1 - OVERLAP)))) + 1
+    return [0] if count <= 1 else [round(n * (length - window) / (count - 1)) for n in range(count)]
+
+
+def _weight(patch: tuple[int, int, int]) -> Scores:
+    """Return a Gaussian of an eighth of the window, so that a window's rim counts little."""
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in patch]
+    weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    return np.asarray(np.maximum(weight, 1e-3 * weight.max()), dtype=np.float32)
+
+
+def _softmax(answer: Scores) -> Scores:
+    share = np.exp(answer - answer.max(axis=0))
+    return np.asarray(share / share.sum(axis=0), dtype=np.float32)

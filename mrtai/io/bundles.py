@@ -1,0 +1,109 @@
+"""Trained models as MONAI bundles: found, read and verified before anything of them is run.
+
+A bundle is a folder with ``configs/metadata.json``, ``configs/inference.json``, ``docs/README.md`` and ``models/model.onnx``. Only
+ONNX is ever run and nothing is ever unpickled. Shipped bundles lie in ``models/``; a site's own in the folder that ``MRTAI_MODELS``
+names, else in ``~/.local/share/mrtai/models``, and win over a shipped one of the same name.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mrtai.io.hashes import file_sha256
+from mrtai.values.bundle import Bundle, Channel, InputContract
+from mrtai.values.refusal import DosimetryError
+
+METADATA: Final = Path("configs") / "metadata.json"
+WEIGHTS: Final = Path("models") / "model.onnx"
+
+
+def own_models() -> Path:
+    """Return the folder of a site's own bundles; it need not exist."""
+    named = os.environ.get("MRTAI_MODELS")
+    return Path(named) if named else Path.home() / ".local" / "share" / "mrtai" / "models"
+
+
+def shipped_models() -> Path:
+    """Return the folder of the bundles that come with mrtai: in an installed package, else in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
+
+def installed() -> dict[str, Path]:
+    """Return every bundle's folder by name; a site's own wins over a shipped one."""
+    found: dict[str, Path] = {}
+    for folder in (shipped_models(), own_models()):
+        if folder.is_dir():
+            found |= {path.name: path for path in sorted(folder.iterdir()) if (path / METADATA).is_file()}
+    return found
+
+
+def load_bundle(name: str) -> Bundle:
+    """Return the verified bundle of that name.
+
+    Raises:
+        DosimetryError: there is no such bundle, or it is not what its metadata says.
+    """
+    folders = installed()
+    if name not in folders:
+        raise DosimetryError(
+            "unknown model",
+            where=name,
+            found=f"installed: {', '.join(folders) or 'none'}",
+            remedy="choose one of them, or add a MONAI bundle with: mrtai models add PATH",
+            code="UNKNOWN_MODEL",
+        )
+    return verified(folders[name])
+
+
+def verified(folder: Path) -> Bundle:
+    """Return a folder's bundle after its weights' digest was compared with the metadata."""
+    bundle = read_bundle(folder)
+    if not bundle.weights.is_file():
+        raise _spoiled(bundle.name, f"no {WEIGHTS.as_posix()}")
+    digest = file_sha256(bundle.weights)
+    if digest != bundle.sha256:
+        raise _spoiled(bundle.name, f"SHA-256 of its weights is {digest[:12]}…, its metadata say {bundle.sha256[:12]}…")
+    return bundle
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Return what a folder's metadata say, unverified."""
+    path = folder / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
+        raise _spoiled(folder.name, f"{METADATA.as_posix()} cannot be read: {type(cause).__name__}") from cause
+    try:
+        return _bundle(folder, metadata)
+    except (KeyError, TypeError, ValueError) as cause:
+        raise _spoiled(folder.name, f"{METADATA.as_posix()}: {cause!s} is missing or wrong") from cause
+
+
+def _bundle(folder: Path, metadata: Mapping[str, Any]) -> Bundle:
+    ours = metadata["mrtai"]
+    contract = ours["contract"]
+    return Bundle(
+        name=folder.name,
+        version=str(metadata["version"]),
+        task=ours["task"],
+        weights=folder / WEIGHTS,
+        sha256=ours["sha256"],
+        contract=InputContract(
+            tuple(Channel(**channel) for channel in contract["channels"]),
+            float(contract["spacing_mm"]),
+            tuple(int(n) for n in contract["patch"]),  # type: ignore[arg-type]
+        ),
+        classes={int(channel): str(name) for channel, name in ours["classes"].items()},
+        envelope=ours.get("envelope", {}),
+        intended_use=str(metadata.get("intended_use", "")),
+    )
+
+
+def _spoiled(name: str, found: str) -> DosimetryError:
+    return DosimetryError(
+        "model is not what it says", where=f"model {name}", found=found, remedy="add it again from its source", code="SPOILED_MODEL"
+    )

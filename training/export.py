@@ -1,0 +1,227 @@
+"""From a trained network to a bundle: ONNX that answers like the network, metadata, and a card that says what it can do."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import monai
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from mrtai.io.hashes import file_sha256
+from mrtai.values.bundle import InputContract
+from training.card import card
+
+LARGEST_DIFFERENCE: Final = 1e-3
+LEAST_AGREEMENT: Final = 0.999
+OPSET: Final = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a bundle says of its model, beside the weights.
+
+    Attributes:
+        classes: region name by output channel, background first.
+        evaluation: sections of the card: name → rows, each a mapping of column to value.
+        data: what was learned from: name → licence and source.
+        failures: where it is known to fail, one sentence each.
+    """
+
+    name: str
+    version: str
+    task: str
+    description: str
+    contract: InputContract
+    classes: tuple[str, ...]
+    envelope: Mapping[str, Any]
+    data: Mapping[str, str]
+    evaluation: Mapping[str, Sequence[Mapping[str, Any]]]
+    failures: Sequence[str]
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far ONNX and network differ: largest difference of a score, and the share of voxels with the same label."""
+
+    largest_difference: float
+    agreement: float
+
+
+def export(network: torch.nn.Module, folder: Path, model: Model, samples: Sequence[NDArray[np.float32]]) -> Parity:
+    """Write the bundle of a network into ``folder`` after comparing both on ``samples`` ``(channels, z, y, x)``.
+
+    Raises:
+        ValueError: ONNX and network disagree; nothing is written then.
+    """
+    network = network.eval().cpu()
+    staged = folder.with_name(folder.name + ".part")
+    weights = staged / "models" / "model.onnx"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    to_onnx(network, weights, samples[0])
+    parity = compared(network, weights, samples)
+    if parity.largest_difference > LARGEST_DIFFERENCE or parity.agreement < LEAST_AGREEMENT:
+        weights.unlink()
+        raise ValueError(
+            f"{model.name}: ONNX and network differ by {parity.largest_difference:.2g} (at most {LARGEST_DIFFERENCE:g}), "
+            f"{parity.agreement:.4%} of the labels agree (at least {LEAST_AGREEMENT:.1%}); nothing was written"
+        )
+    write_metadata(staged, model, parity)
+    for path in sorted(staged.rglob("*")):
+        if path.is_file():
+            target = folder / path.relative_to(staged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    for path in sorted(staged.rglob("*"), reverse=True):
+        path.rmdir()
+    staged.rmdir()
+    return parity
+
+
+def to_onnx(network: torch.nn.Module, path: Path, sample: NDArray[np.float32]) -> None:
+    """Write the network as ONNX: ``image`` ``(n, c, z, y, x)`` in, ``scores`` out, any size."""
+    axes = {0: "n", 2: "z", 3: "y", 4: "x"}
+    torch.onnx.export(
+        network,
+        (torch.from_numpy(sample[None]),),
+        str(path),
+        input_names=["image"],
+        output_names=["scores"],
+        dynamic_axes={"image": axes, "scores": axes},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def compared(network: torch.nn.Module, weights: Path, samples: Sequence[NDArray[np.float32]]) -> Parity:
+    """Return how far the ONNX file and the network differ on ``samples``."""
+    session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
+    worst, same, voxels = 0.0, 0, 0
+    for sample in samples:
+        (theirs,) = session.run(None, {"image": sample[None]})
+        with torch.inference_mode():
+            ours = network(torch.from_numpy(sample[None])).numpy()
+        worst = max(worst, float(np.abs(theirs - ours).max()))
+        same += int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
+        voxels += int(np.prod(ours.shape[2:]))
+    return Parity(worst, same / voxels)
+
+
+def write_metadata(folder: Path, model: Model, parity: Parity) -> None:
+    """Write MONAI's two configurations and the card of a bundle whose weights are there."""
+    (folder / "configs").mkdir(parents=True, exist_ok=True)
+    (folder / "docs").mkdir(exist_ok=True)
+    digest = file_sha256(folder / "models" / "model.onnx")
+    metadata = _metadata(model, digest)
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    (folder / "configs" / "inference.json").write_text(json.dumps(_inference(model), indent=2) + "\n", encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(card(model, parity, metadata), encoding="utf-8")
+
+
+def _metadata(model: Model, digest: str) -> dict[str, Any]:
+    names = dict(enumerate(model.classes))
+    patch = [f"{2**5}*n"] * 3
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+        "version": model.version,
+        "changelog": {model.version: "trained and exported"},
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
+        "name": model.name,
+        "task": model.description,
+        "description": model.description,
+        "authors": "the mrtai authors",
+        "copyright": "Copyright the mrtai authors; Apache-2.0",
+        "data_source": "; ".join(f"{name}: {licence}" for name, licence in model.data.items()),
+        "data_type": "NIfTI",
+        "image_classes": ", ".join(channel.quantity for channel in model.contract.channels),
+        "label_classes": ", ".join(model.classes[1:]),
+        "pred_classes": ", ".join(model.classes[1:]),
+        "eval_metrics": {},
+        "intended_use": "Research. Not a medical device: decision support under a qualified person.",
+        "references": [],
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "hounsfield" if model.contract.channels[0].quantity == "HU" else "magnitude",
+                    "modality": "CT" if model.contract.channels[0].quantity == "HU" else "PT",
+                    "num_channels": len(model.contract.channels),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [
+                        min((c.low - c.shift) / c.scale for c in model.contract.channels),
+                        max((c.high - c.shift) / c.scale for c in model.contract.channels),
+                    ],
+                    "is_patch_data": True,
+                    "channel_def": {str(n): c.quantity for n, c in enumerate(model.contract.channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(model.classes),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(value): name for value, name in names.items()},
+                }
+            },
+        },
+        "mrtai": {
+            "task": model.task,
+            "sha256": digest,
+            "contract": asdict(model.contract),
+            "classes": {str(value): name for value, name in names.items() if value},
+            "envelope": dict(model.envelope),
+            "trained_from_commit": _commit(),
+        },
+    }
+
+
+def _inference(model: Model) -> dict[str, Any]:
+    """Return MONAI's configuration of an inference with this bundle: the same window on the same lattice."""
+    channel = model.contract.channels[0]
+    return {
+        "imports": ["$import onnxruntime", "$import torch"],
+        "bundle_root": ".",
+        "session": "$onnxruntime.InferenceSession(@bundle_root + '/models/model.onnx')",
+        "network": "$lambda x: torch.from_numpy(@session.run(None, {'image': x.numpy()})[0])",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+                {"_target_": "Orientationd", "keys": "image", "axcodes": "SPL"},
+                {"_target_": "Spacingd", "keys": "image", "pixdim": [model.contract.spacing_mm] * 3, "mode": "bilinear"},
+                {
+                    "_target_": "ScaleIntensityRanged",
+                    "keys": "image",
+                    "a_min": channel.low,
+                    "a_max": channel.high,
+                    "b_min": (channel.low - channel.shift) / channel.scale,
+                    "b_max": (channel.high - channel.shift) / channel.scale,
+                    "clip": True,
+                },
+            ],
+        },
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": list(model.contract.patch), "overlap": 0.5, "mode": "gaussian"},
+    }
+
+
+def _commit() -> str:
+    """Return the commit that the code was trained from, ``unknown`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
