@@ -16,7 +16,9 @@ from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, kno
 from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
+from mrtai.engines.segmenters import organ_segmenter, with_lesions
 from mrtai.engines.voxel_fit import voxel_tia
+from mrtai.io.bundles import load_bundle
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient, with_doses
 from mrtai.io.manifest import input_roles
@@ -45,6 +47,7 @@ from mrtai.values.half_life import Known
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
+from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.protocol import Protocol as DosimetryProtocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned, RegionDose, Report
@@ -66,7 +69,7 @@ class Engines:
     """What fills the sockets of this run for one nuclide, with the names the report gives them (room → engine).
 
     ``known`` is what the kinetics know beside the scans; without it no next scan is proposed. ``blood`` fits blood samples, else
-    ``kinetics`` does.
+    ``kinetics`` does. ``models`` are the digests of the trained models among them, by name.
     """
 
     nuclide: Nuclide
@@ -81,6 +84,7 @@ class Engines:
     threads: int = 1
     known: Known | None = None
     blood: TacModel | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 def plainly(room: Callable[..., Result], *args: Any) -> Result:
@@ -187,9 +191,9 @@ def named(row: RegionDose) -> RegionDose:
 class CaseRequest:
     """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
 
-    ``kinetics``, ``engine`` and ``check_engine`` replace the protocol's; ``patient`` and ``cycle`` choose where the study holds several;
-    ``priors`` are CASE folders or fits of the patient's earlier cycles. With ``whole`` the study is one cycle by a person's or a
-    site's word: ``cycle`` is only its number, and no scan may be left out.
+    ``kinetics``, ``engine``, ``check_engine`` and the segmenters replace the protocol's; ``patient`` and ``cycle`` choose where the
+    study holds several; ``priors`` are CASE folders or fits of the patient's earlier cycles. With ``whole`` the study is one cycle by a
+    person's or a site's word: ``cycle`` is only its number, and no scan may be left out.
     """
 
     study: Path
@@ -204,6 +208,8 @@ class CaseRequest:
     kinetics: str | None = None
     engine: str | None = None
     check_engine: str | None = None
+    segmenter: str | None = None
+    lesion_segmenter: str | None = None
     device: str = "cpu"
     threads: int = 1
     seed: int = 7
@@ -231,10 +237,10 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
     earlier = read_earlier(request.priors, nuclide(protocol.nuclide))
     cycle = timed(read, study_of(request), asked)
     require_same_patient(earlier, cycle)
-    engines = engines_for(protocol, request, earlier, agent=cycle.administration.agent)
+    engines = engines_for(protocol, request, earlier, cycle=cycle)
     beside = inputs_beside(request, earlier)
     report = replace(dose_cycle(cycle, protocol, engines, timed), earlier=with_doses(earlier))
-    return timed(write, report, request, beside, {"timings_s": timings_s, "reused": reused})
+    return timed(write, report, request, beside, {"timings_s": timings_s, "reused": reused, "models": engines.models})
 
 
 def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
@@ -244,6 +250,8 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
         kinetics=request.kinetics or protocol.kinetics,
         dose_engine=request.engine or protocol.dose_engine,
         check_engine=request.check_engine or protocol.check_engine,
+        segmenter=request.segmenter or protocol.segmenter,
+        lesion_segmenter=request.lesion_segmenter or protocol.lesion_segmenter,
     )
     for key, value, known in (
         ("kinetics", choice.kinetics, METHODS),
@@ -262,25 +270,26 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
 
 
 def engines_for(
-    protocol: DosimetryProtocol, request: CaseRequest, earlier: tuple[EarlierCase, ...] = (), *, agent: str | None = None
+    protocol: DosimetryProtocol, request: CaseRequest, earlier: tuple[EarlierCase, ...] = (), *, cycle: Cycle | None = None
 ) -> Engines:
     """Return the engines of a run with the names that its report gives them.
 
-    ``earlier`` cycles and the population of the ``agent`` given, else of the protocol's, inform the kinetics. Lesions of an earlier
-    cycle are left out: the same number need not be the same lesion.
+    ``earlier`` cycles and the population of the ``cycle``'s agent, else of the protocol's, inform the kinetics. Lesions of an earlier
+    cycle are left out: the same number need not be the same lesion. Contours that the cycle brings are taken instead of a model's.
     """
     from mrtai.engines.align import RigidAligner  # SimpleITK, which `mrtai --help` does not need
 
     decay = nuclide(protocol.nuclide)
-    population = known_agent(agent or "") or known_agent(protocol.agent)
+    population = known_agent(cycle.administration.agent if cycle else "") or known_agent(protocol.agent)
     priors = {} if population is None else population.kinetics
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=False))
-    labels = None if request.labels is None else read_labels(request.labels)
-    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
+    segmenter, models = _segmenter(protocol, request, cycle)
+    drawn_by = " + ".join(models) or "given-labels"
+    names = {"aligner": "rigid", "segmenter": drawn_by, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=RigidAligner(seed=request.seed),
-        segmenter=GivenLabels(labels),
+        segmenter=segmenter,
         kinetics=tac_model(protocol.kinetics, known),
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
@@ -290,7 +299,19 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
+        models=models,
     )
+
+
+def _segmenter(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> tuple[Segmenter, dict[str, str]]:
+    """Return what draws, and the digests of its models by name: given contours first, the study's own next, then the protocol's model."""
+    if request.labels is not None:
+        return GivenLabels(read_labels(request.labels)), {}
+    if protocol.segmenter == NO_SEGMENTER or (cycle and any(point.contours is not None for point in cycle.time_points)):
+        return GivenLabels(), {}
+    bundle, device, threads = load_bundle(protocol.segmenter), request.device, request.threads
+    organs = organ_segmenter(bundle, device=device, threads=threads)
+    return with_lesions(organs, protocol.lesion_segmenter, device=device, threads=threads), {bundle.label: bundle.sha256}
 
 
 def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None) -> DoseEngine:
@@ -371,6 +392,8 @@ def write(report: Report, request: CaseRequest, beside: tuple[InputFile, ...], w
         "dose_engine": report.protocol.dose_engine,
         "check_engine": report.protocol.check_engine,
         "check_histories": report.protocol.check_histories,
+        "segmenter": report.protocol.segmenter,
+        "lesion_segmenter": report.protocol.lesion_segmenter,
         "device": request.device,
         "threads": request.threads,
         "cycle": request.cycle,
@@ -388,5 +411,5 @@ def write(report: Report, request: CaseRequest, beside: tuple[InputFile, ...], w
     }
     seeds = {"registration": request.seed, "monte_carlo": request.seed}
     told = {"timings_s": dict(walked["timings_s"]), "reused": list(walked["reused"])}
-    manifest = {"seeds": seeds, "parameters": parameters, **told}
+    manifest = {"seeds": seeds, "parameters": parameters, "models": dict(walked["models"]), **told}
     return write_case(report, request.out, manifest=manifest)

@@ -99,7 +99,10 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
     )
     run.add_argument("--out", required=True, type=Path, metavar="CASE", help="folder to write; an unsigned case of ours is replaced")
     run.add_argument(
-        "--labels", type=Path, metavar="FILE", help="contours: label map with a JSON of names beside it; else the study's SEG or RTSTRUCT"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="contours: label map with a JSON of names beside it; else the study's SEG or RTSTRUCT, else a model draws",
     )
     run.add_argument("--patient", metavar="ID", help="which patient, where the folder holds several")
     run.add_argument("--cycle", metavar="N|DATE", help="which cycle, where the folder holds several; else the number to report")
@@ -130,6 +133,10 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         metavar="E",
         help=f"a second opinion of every region's mean dose, instead of the protocol's: {', '.join(CHECK_ENGINES)}",
     )
+    run.add_argument(
+        "--segmenter", metavar="NAME", help="model that draws organs where nobody did, instead of the protocol's; see mrtai models list"
+    )
+    run.add_argument("--lesion-segmenter", metavar="NAME", help="what draws lesions then, instead of the protocol's; none for none")
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the dose engines run (default cpu)")
     run.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of the dose engines (default 1)")
     run.add_argument("--seed", type=seed, default=7, metavar="N", help="seed of registration and Monte Carlo (default 7)")

@@ -4,7 +4,7 @@ A session is made once for a model and device and kept, so that the next case st
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -41,7 +41,6 @@ class OnnxSegmenter:
     bundle: Bundle
     device: str = "cpu"
     threads: int = 1
-    progress: Progress = field(default=quiet)
 
     def __call__(self, aligned: Aligned) -> Labels:
         """Return the organs on the reference scan's CT; refuses a study without CT."""
@@ -59,11 +58,11 @@ class OnnxSegmenter:
         names = {value: name for value, name in labels.names.items() if name != "body"}
         return Labels(np.where(np.isin(labels.voxels, body), 0, labels.voxels), names, labels.grid, origin=labels.origin)
 
-    def drawn(self, ct: Image) -> Labels:
+    def drawn(self, ct: Image, progress: Progress = quiet) -> Labels:
         """Return the regions of a CT on its own grid, ``body`` among them."""
         require_ct(ct)
         image, grid = prepared([(ct.voxels, ct.grid)], self.bundle.contract)
-        shares, names = by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, self.progress))
+        shares, names = by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, progress))
         found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
         # a part that was removed loses its share, so that interpolation does not bring it back
         for value in names:

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.protocol import CHECK_HISTORIES, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
+from mrtai.values.protocol import CHECK_HISTORIES, NO_SEGMENTER, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -27,6 +27,8 @@ _SCHEMA: Mapping[str, Any] = {
         "kinetics": {"type": "string"},
         "dose_engine": {"type": "string"},
         "check_engine": {"type": "string"},
+        "segmenter": {"type": "string"},
+        "lesion_segmenter": {"type": "string"},
         "check_histories": {"type": "integer", "minimum": 1000},
         "typical_administered_mbq": _POSITIVE,
         "activity_sd_relative": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
@@ -124,6 +126,8 @@ def _checked(name: str, content: bytes) -> Protocol:
         progeny=Progeny(**table.get("progeny", {})),
         rbe=table.get("rbe", {}),
         tia_map=table.get("tia_map", "shares"),
+        segmenter=table.get("segmenter", NO_SEGMENTER),
+        lesion_segmenter=table.get("lesion_segmenter", NO_SEGMENTER),
         cumulative_limits={
             region: CumulativeLimit(values.get("dose_gy"), values.get("bed_gy"), values["source"])
             for region, values in table.get("cumulative_limits", {}).items()

@@ -8,6 +8,8 @@ from mrtai.values.chain import Progeny
 
 TIA_MAPS: Final = ("shares", "voxel-fit")
 
+NO_SEGMENTER: Final = "none"
+
 CHECK_HISTORIES: Final = 1_000_000
 """Enough for 1 to 2 % in every organ of a 177Lu patient, in two or three seconds."""
 
@@ -43,6 +45,8 @@ class Protocol:
         radiobiology: by region name or union.
         dose_limits_gy: absorbed dose per cycle above which a region is flagged.
         cumulative_limits: over all cycles of a patient, by region name or union.
+        segmenter: the model that draws organs where nobody drew them, ``none`` for none.
+        lesion_segmenter: what draws lesions beside them, ``none`` for none.
         plausible_gy_per_gbq: plausible dose per administered activity by region, as ``(low, high)``.
         population_half_life_h: typical effective half-life by region kind or name.
         typical_administered_bq: what virtual patients are given.
@@ -74,3 +78,5 @@ class Protocol:
     rbe: Mapping[str, float] = field(default_factory=dict)
     tia_map: str = "shares"
     cumulative_limits: Mapping[str, CumulativeLimit] = field(default_factory=dict)
+    segmenter: str = NO_SEGMENTER
+    lesion_segmenter: str = NO_SEGMENTER

@@ -15,7 +15,7 @@ from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
 from training.organs.train import Settings, Stage, loss, train
 
 PATCH = (16, 32, 32)
-STAGES = (Stage("coarse", (8, 16, 16), 2, 1, 6, 2e-3), Stage("fine", PATCH, 1, 1, 3, 1e-3))
+STAGES = (Stage("coarse", (8, 8, 8), 4, 2, 6, 2e-3), Stage("fine", PATCH, 1, 1, 3, 1e-3))
 SETTINGS = Settings(STAGES, channels=(4, 8, 8), seed=3)
 
 

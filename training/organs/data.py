@@ -31,8 +31,6 @@ from training.organs.shapes import from_ellipsoids, from_label_map, with_right_k
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, TWINS, UNKNOWN
 
 PATCH: Final = (80, 96, 128)
-COARSE_PATCH: Final = (40, 48, 64)
-"""The same view at 6 mm."""
 CONTRACT: Final = InputContract((Channel("HU", -1000.0, 1000.0, 0.0, 200.0, AIR_HU),), SPACING_MM, PATCH)
 CONTOURS: Final = Path(__file__).parent / "contours"
 
@@ -147,6 +145,8 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         Voxels of the patch are ``coarser`` times 3 mm wide.
         """
         self.anatomies, self.seed, self.patch, self.coarser = anatomies, seed, patch, coarser
+        self.points = [_points(LABEL_OF_TISSUE[tissue]) for tissue in anatomies]
+        self.real_points = [_points(case.labels) for case in real]
         # what a coarse voxel sees is an average
         self.real = [replace(case, hu=ndimage.uniform_filter(case.hu, coarser)) for case in real]
         # a CT that shows more organs is seen more often
@@ -157,12 +157,14 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """Return sample ``number``."""
         rng = np.random.default_rng((self.seed, number))
         if self.real and rng.random() < 0.2:
-            case = self.real[int(rng.choice(len(self.real), p=self.shares))]
-            at, mirrored = _warp(rng, case.labels, self.patch, self.coarser)
+            which = int(rng.choice(len(self.real), p=self.shares))
+            case = self.real[which]
+            at, mirrored = _warp(rng, _middle(rng, self.real_points[which], case.labels.shape), self.patch, self.coarser)
             labels, image = _taken(case.labels, at, UNKNOWN), scanned(rng, _taken(case.hu, at, AIR_HU), self.coarser)
         else:
-            tissue = self.anatomies[int(rng.integers(len(self.anatomies)))]
-            at, mirrored = _warp(rng, LABEL_OF_TISSUE[tissue], self.patch, self.coarser)
+            which = int(rng.integers(len(self.anatomies)))
+            tissue = self.anatomies[which]
+            at, mirrored = _warp(rng, _middle(rng, self.points[which], tissue.shape), self.patch, self.coarser)
             tissue = _taken(tissue, at, INDEX["air"])
             labels, image = LABEL_OF_TISSUE[tissue], painted(rng, tissue, self.coarser)
         if mirrored:
@@ -182,11 +184,10 @@ MIRRORED: Final = _mirror_table()
 """Class in a mirror by class: a mirrored left kidney is a right kidney."""
 
 
-def _warp(rng: np.random.Generator, labels: Bytes, patch: tuple[int, int, int], coarser: int) -> tuple[Floats, bool]:
+def _warp(rng: np.random.Generator, middle: NDArray[np.float64], patch: tuple[int, int, int], coarser: int) -> tuple[Floats, bool]:
     """Return where each voxel of a patch comes from, shape ``(3, z, y, x)``, and whether left and right changed sides."""
-    middle = _middle(rng, labels)
     matrix = np.diag(1 / rng.normal(1, 0.09, 3)) @ _turn(rng)
-    mirrored = bool(rng.random() < 0.2)
+    mirrored = bool(rng.random() < 0.1)
     if mirrored:
         matrix[:, 2] *= -1
     axes = [coarser * (np.arange(n, dtype=np.float32) - (n - 1) / 2) for n in patch]
@@ -198,17 +199,26 @@ def _warp(rng: np.random.Generator, labels: Bytes, patch: tuple[int, int, int], 
     return at, mirrored
 
 
-def _middle(rng: np.random.Generator, labels: Bytes) -> NDArray[np.float64]:
-    """Return the patch's middle: near a voxel of a class drawn at random, or anywhere in the body."""
+def _points(labels: Bytes) -> dict[int, NDArray[np.int32]]:
+    """Return some voxels ``(points, 3)`` of every class but air."""
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
-    present = np.flatnonzero(counts[1:]) + 1
-    value = int(rng.choice(present)) if rng.random() < 0.8 else 1
-    points = np.flatnonzero(labels == value)
-    point = np.array(np.unravel_index(points[int(rng.integers(points.size))], labels.shape), dtype=float)
-    centre = (np.array(labels.shape) - 1) / 2
+    found = {}
+    for value in np.flatnonzero(counts[1:]) + 1:
+        flat = np.flatnonzero(labels == value)
+        some = flat[:: max(flat.size // 500, 1)]
+        found[int(value)] = np.stack(np.unravel_index(some, labels.shape), axis=1).astype(np.int32)
+    return found
+
+
+def _middle(rng: np.random.Generator, points: dict[int, NDArray[np.int32]], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the patch's middle: near a voxel of a class drawn at random, or anywhere in the body."""
+    value = int(rng.choice(list(points))) if rng.random() < 0.8 else 1
+    some = points.get(value, next(iter(points.values())))
+    point = some[int(rng.integers(len(some)))].astype(float)
+    centre = (np.array(shape) - 1) / 2
     # a window of inference lies anywhere along z, but mostly around the body's middle across
     point[1:] = centre[1:] + 0.35 * (point[1:] - centre[1:])
-    return point + rng.normal(0, (14, 5, 5))
+    return np.asarray(point + rng.normal(0, (14, 5, 5)))
 
 
 def _turn(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ agreement with them is agreement with that model.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +97,7 @@ def our_name(name: str) -> str:
     return "spine" if name.startswith(("vertebrae_", "sacrum")) else name
 
 
-def summary(rows: list[Mapping[str, float]]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return median and 10th percentile by organ over cases, for the card."""
     names = [name for name in (*CLASSES, "spine with red_marrow") if any(name in row for row in rows)]
     values = {name: [row[name] for row in rows if name in row] for name in names}

@@ -2,8 +2,8 @@
 
     python -m training.organs.train --work FOLDER
 
-It runs twice: first the coarse half of the network at 6 mm, where a step is cheap and most is learnt, then all of it at 3 mm. A
-checkpoint in FOLDER is written every ``SAVE_EVERY`` steps; the same command goes on from it after a kill.
+It runs three times: the coarse part of the network at 12 mm, where a step is cheap and most is learnt, with the middle one at 6 mm,
+then all of it at 3 mm. A checkpoint in FOLDER is written every ``SAVE_EVERY`` steps; the same command goes on from it after a kill.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from training.organs.data import COARSE_PATCH, PATCH, Bytes, Drawn, Samples, read_anatomies, read_cases, read_contours, split
-from training.organs.model import CHANNELS, COARSER, OrganNet
+from training.organs.data import PATCH, Bytes, Drawn, Samples, read_anatomies, read_cases, read_contours, split
+from training.organs.model import CHANNELS, OrganNet
 from training.organs.tissues import CLASSES, UNKNOWN
 
 SAVE_EVERY: Final = 200
@@ -44,8 +44,9 @@ class Settings:
     """What a training is asked for; written into its log and its card."""
 
     stages: tuple[Stage, ...] = (
-        Stage("coarse", COARSE_PATCH, COARSER, batch=2, steps=4000, learning_rate=2e-3),
-        Stage("fine", PATCH, 1, batch=1, steps=1200, learning_rate=1e-3),
+        Stage("coarse", (20, 24, 32), 4, batch=8, steps=3000, learning_rate=2e-3),
+        Stage("middle", (40, 48, 64), 2, batch=2, steps=1800, learning_rate=1.5e-3),
+        Stage("fine", PATCH, 1, batch=1, steps=800, learning_rate=1e-3),
     )
     channels: tuple[int, ...] = CHANNELS
     seed: int = 7
@@ -86,7 +87,7 @@ def _trained(net: OrganNet, work: Path, samples: Samples, stage: Stage, settings
     optimizer = torch.optim.AdamW(net.parameters(), lr=stage.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, stage.steps))
     state = {"net": net, "mean": mean, "optimizer": optimizer, "schedule": schedule}
-    checkpoint, answers = work / f"checkpoint-{stage.name}.pt", net if stage.coarser == 1 else net.at_half_resolution
+    checkpoint = work / f"checkpoint-{stage.name}.pt"
     start = _resumed(checkpoint, state, settings)
     numbers = range(start * stage.batch, stage.steps * stage.batch)
     loader = DataLoader(samples, stage.batch, sampler=list(numbers), num_workers=1, prefetch_factor=4) if numbers else ()
@@ -95,7 +96,7 @@ def _trained(net: OrganNet, work: Path, samples: Samples, stage: Stage, settings
         bar = progress.add_task(stage.name, total=stage.steps, completed=start)
         for step, (image, labels) in enumerate(loader, start=start + 1):
             with torch.autocast(settings.device, dtype=torch.bfloat16):
-                scores = answers(image.to(settings.device))
+                scores = net(image.to(settings.device), stage.coarser)
             value = loss(scores.float(), labels.to(settings.device))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
