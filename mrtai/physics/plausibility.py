@@ -42,8 +42,8 @@ def tiac_h(tia_bq_s: float, administered_bq: float) -> float:
 
 
 def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide, protocol: Protocol) -> tuple[Flag, ...]:
-    """Return flags of the whole case: a protocol for something else, scans missing, more activity or decays than there can be."""
-    flags = [*_protocol_flags(aligned, protocol)]
+    """Return flags of the whole case: a protocol for something else, scans missing, doubtful contours, too much activity."""
+    flags = [*_protocol_flags(aligned, protocol), *fits.labels.flags.get("", ())]
     given = aligned.cycle.administration.administered_bq
     for point, spect in zip(aligned.cycle.time_points, aligned.spects, strict=True):
         in_view = float(spect.voxels.sum(dtype=np.float64)) * spect.grid.voxel_ml

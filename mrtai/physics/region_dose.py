@@ -1,6 +1,6 @@
 """From maps and fits to one row a region: dose, volume, mass, biological effect and flags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mrtai.physics.dvh import statistics
 from mrtai.physics.kinetics import RegionFits, TacModel, with_common, with_integral
 from mrtai.physics.measure import REMAINDER, lies_in, touches_border
+from mrtai.physics.organ_ranges import EXPECTED
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.resample import averaged
@@ -109,7 +110,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     single = members == (name,)
     fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model)
     mask = _mask(maps, name, members)
-    flags = (*flags, *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
+    flags = (*flags, *_contour_flags(maps, name, members), *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
     measurable = fit is not None or set(members) <= maps.fits.empty
     dose = _dose(maps, mask, fit) if measurable and mask.any() else None
@@ -214,14 +215,32 @@ def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | 
 
 
 def _members_flags(fits: RegionFits, members: tuple[str, ...]) -> tuple[Flag, ...]:
+    """Return what makes members' curves doubtful, see ``_gathered``."""
+    own = {member: fits.fits[member] for member in members}
+    return _gathered({member: (*fits.flags[member], *(() if fit is None else fit.flags)) for member, fit in own.items()})
+
+
+def _gathered(flags: Mapping[str, tuple[Flag, ...]]) -> tuple[Flag, ...]:
     """Return what makes members doubtful, one flag a code, naming them: a union is no better than its parts."""
     found: dict[str, list[tuple[str, Flag]]] = {}
-    for member in members:
-        fit = fits.fits[member]
-        for flag in (*fits.flags[member], *(fit.flags if fit is not None else ())):
+    for member, own in flags.items():
+        for flag in own:
             if flag.severity is not Severity.INFO:
                 found.setdefault(flag.code, []).append((member, flag))
     return tuple(replace(of[0][1], text=f"{', '.join(dict.fromkeys(m for m, _ in of))}: {of[0][1].text}") for of in found.values())
+
+
+def _contour_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
+    """Return what makes the contours doubtful; the body's outline is none of them.
+
+    The liver has no row but its unions, so both tell all that is told of it.
+    """
+    if name in (BODY, REMAINDER):
+        return ()
+    flags = {member: maps.contours.flags.get(member, ()) for member in members}
+    alone = members if members == (name,) else tuple(member for member in members if member == "liver")
+    told = tuple(flag for member in alone for flag in flags.pop(member))
+    return (*told, *_gathered(flags))
 
 
 def _summed(fits: RegionFits, name: str, members: tuple[str, ...]) -> Curve:
@@ -248,12 +267,16 @@ def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit | None) -> DoseStatistic
 def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
     if name in (BODY, REMAINDER):
         return ()
-    # a SEG may hold only the slices it needs, so its own border means nothing
+    # a SEG may hold only the slices it needs, so its own border means nothing; where a gate told of it, it said more
     borders = [labels for labels in (maps.fits.labels, maps.contours) if labels is not maps.contours or maps.drawn_on_scan]
-    if not any(touches_border(labels.mask(member)) for labels in borders for member in members):
+    told = {member for member in members if any(flag.code == "ORGAN_CUT" for flag in maps.contours.flags.get(member, ()))}
+    cut = {member for labels in borders for member in members if member not in told and touches_border(labels.mask(member))}
+    if not cut:
         return ()
     text = "The region reaches the border of the image: part of it may lie outside, so volume, activity and dose are of the part in view."
-    return (Flag("ORGAN_CUT_BY_VIEW", Severity.REVIEW, text, "Use a scan that shows the whole region."),)
+    usual = all(member in EXPECTED and EXPECTED[member].runs_out for member in cut)
+    severity = Severity.INFO if usual else Severity.REVIEW
+    return (Flag("ORGAN_CUT_BY_VIEW", severity, text, "Use a scan that shows the whole region."),)
 
 
 def _body_flags(maps: Maps, name: str, mask: NDArray[np.bool_]) -> tuple[Flag, ...]:

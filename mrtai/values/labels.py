@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrtai.values.flag import Flag
 from mrtai.values.grid import Grid
 
 VIRTUAL_ORIGIN = "virtual patient (truth)"
@@ -24,6 +25,7 @@ class Labels:
         grid: where the voxels lie.
         source_names: name in the source (RTSTRUCT, SEG) by label value, where it differs.
         origin: where the contours come from, for the report ("RTSTRUCT", "given labels.nii.gz", "organs-ct@1.0.0").
+        flags: what makes contours doubtful, by region name; under ``""`` what concerns them all.
     """
 
     voxels: NDArray[np.integer[Any]]
@@ -31,6 +33,7 @@ class Labels:
     grid: Grid
     source_names: Mapping[int, str] = field(default_factory=dict)
     origin: str = "given"
+    flags: Mapping[str, tuple[Flag, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:
@@ -45,6 +48,7 @@ class Labels:
         object.__setattr__(self, "voxels", view)
         object.__setattr__(self, "names", MappingProxyType(dict(sorted(self.names.items()))))
         object.__setattr__(self, "source_names", MappingProxyType(dict(self.source_names)))
+        object.__setattr__(self, "flags", MappingProxyType({name: tuple(flags) for name, flags in self.flags.items()}))
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Return the voxels of region ``name``, shape ``(z, y, x)``; ``KeyError`` when there is no such region."""
