@@ -4,7 +4,7 @@ A session is made once for a model and device and kept, so that the next case st
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrtai.engines.prepare import labels_on, prepared
+from mrtai.physics.contour_gates import contour_flags
 from mrtai.values.bundle import Bundle
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -25,6 +26,10 @@ Progress = Callable[[str, float], None]
 OVERLAP: Final = 0.5
 LEAST_EXTENT_MM: Final = 60.0
 """A CT thinner than this shows no organ whole, and no network was trained on it."""
+
+DISTURBED_BY_NOISE: Final = 20.0
+DISTURBED_BY_OFFSET: Final = 8.0
+"""Of the second drawing, in the channel's unit [HU]: what a low dose and another day's calibration may do."""
 
 LEAST_PART: Final = 0.1
 """Parts of an organ smaller than this share of its largest are taken for errors and removed."""
@@ -56,18 +61,25 @@ class OnnxSegmenter:
         labels = self.drawn(ct)
         body = [value for value, name in labels.names.items() if name == "body"]
         names = {value: name for value, name in labels.names.items() if name != "body"}
-        return Labels(np.where(np.isin(labels.voxels, body), 0, labels.voxels), names, labels.grid, origin=labels.origin)
+        return replace(labels, voxels=np.where(np.isin(labels.voxels, body), 0, labels.voxels), names=names)
 
     def drawn(self, ct: Image, progress: Progress = quiet) -> Labels:
-        """Return the regions of a CT on its own grid, ``body`` among them."""
+        """Return the regions of a CT on its own grid, ``body`` among them, with flags where a person must look."""
         require_ct(ct)
         image, grid = prepared([(ct.voxels, ct.grid)], self.bundle.contract)
-        shares, names = by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, progress))
+        shares, names = self._shares(image, lambda what, done: progress(what, 0.6 * done))
         found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
+        again, _ = self._shares(_disturbed(image, self.bundle), lambda what, done: progress(what, 0.6 + 0.4 * done))
+        doubt = disagreement(found, cleaned(again.argmax(axis=0).astype(np.uint8), names), names)
         # a part that was removed loses its share, so that interpolation does not bring it back
+        strongest = shares.argmax(axis=0)
         for value in names:
-            shares[value][(shares.argmax(axis=0) == value) & (found != value)] = 0
-        return Labels(labels_on(shares, grid, ct.grid), names, ct.grid, origin=self.bundle.label)
+            shares[value][(strongest == value) & (found != value)] = 0
+        labels = Labels(labels_on(shares, grid, ct.grid), names, ct.grid, origin=self.bundle.label)
+        return replace(labels, flags=contour_flags(labels, ct, doubt, self.bundle.envelope))
+
+    def _shares(self, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
+        return by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, progress))
 
 
 def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1, progress: Progress = quiet) -> Scores:
@@ -99,6 +111,16 @@ def by_name(bundle: Bundle, shares: Scores) -> tuple[Scores, dict[int, str]]:
     for channel, share in enumerate(shares):
         joined[names.index(bundle.classes[channel]) + 1 if channel in bundle.classes else 0] += share
     return joined, dict(enumerate(names, start=1))
+
+
+def disagreement(found: NDArray[np.uint8], again: NDArray[np.uint8], names: Mapping[int, str]) -> dict[str, float]:
+    """Return 1 - Dice of two drawings by region name, for the regions that either has."""
+    doubt = {}
+    for value, name in names.items():
+        one, other = found == value, again == value
+        if total := int(one.sum() + other.sum()):
+            doubt[name] = 1 - 2 * int((one & other).sum()) / total
+    return doubt
 
 
 def cleaned(found: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
@@ -167,6 +189,17 @@ def _session(weights: str, sha256: str, device: str, threads: int) -> Any:
             remedy="verify it with: mrtai models verify",
             code="SPOILED_MODEL",
         ) from cause
+
+
+def _disturbed(image: Scores, bundle: Bundle) -> Scores:
+    """Return the input as another scan of the same patient might give it: noise, a small offset, half a voxel further on."""
+    rng = np.random.default_rng(0)
+    half = 0.5 * (image + np.roll(image, 1, axis=(1, 2, 3)))
+    changed = np.empty_like(image)
+    for plane, channel in enumerate(bundle.contract.channels):
+        noise = rng.normal(DISTURBED_BY_OFFSET, DISTURBED_BY_NOISE, image.shape[1:]).astype(np.float32)
+        changed[plane] = half[plane] + noise / np.float32(channel.scale)
+    return changed
 
 
 def _padded(image: Scores, patch: tuple[int, int, int], bundle: Bundle) -> Scores:

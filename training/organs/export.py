@@ -17,25 +17,22 @@ from rich.progress import track
 
 from mrtai.engines.onnx_segmenter import scores
 from mrtai.io.bundles import read_bundle
+from mrtai.physics.ct_envelope import ct_statistics, envelope_of
 from mrtai.values.bundle import Bundle
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
 from training.export import Model, Parity, export
-from training.organs.data import CONTRACT, Samples, read_contours
+from training.organs.canvas import SPACING_MM
+from training.organs.data import CONTRACT, Samples, read_anatomies, read_contours
 from training.organs.evaluate import on_generated, on_labelled, on_simulated, summary
 from training.organs.model import OrganNet
+from training.organs.paint import painted
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
 CASES: Final = 20
-ENVELOPE: Final = {
-    "voxel_mm": (0.4, 6.0),
-    "extent_mm": (100.0, 2200.0),
-    "body_width_mm": (180.0, 560.0),
-    "body_depth_mm": (120.0, 420.0),
-    "fat_hu": (-150.0, -50.0),
-    "soft_tissue_hu": (0.0, 160.0),
-    "noise_hu": (0.0, 90.0),
-}
-"""What generated CTs cover: ranges of a CT's own statistics (`mrtai.physics.contour_gates.ct_statistics`)."""
+OWN_VOXELS: Final = {"voxel_mm": [0.3, 5.0], "slice_mm": [0.5, 6.5], "extent_mm": [90.0, 2300.0]}
+"""What the preparation evens out; generated CTs have no voxels of their own."""
 
 DATA: Final = {
     "generated torsos": "made by this repository's code, Apache-2.0 (training/organs/anatomy.py)",
@@ -57,7 +54,21 @@ def weights_of(work: Path) -> OrganNet:
     return net.eval()
 
 
-def model(evaluation: dict[str, Any]) -> Model:
+def envelope(work: Path) -> dict[str, list[float]]:
+    """Return the range of the statistics of CTs like those that were learned from."""
+    found = [ct_statistics(Image(case.hu, Quantity.HOUNSFIELD, _grid(case.hu))) for case in read_contours() if len(case.hu) > 50]
+    for number, tissue in enumerate(read_anatomies(work)):
+        hu = painted(np.random.default_rng((1, number)), tissue)
+        found.append(ct_statistics(Image(hu, Quantity.HOUNSFIELD, _grid(hu))))
+    return envelope_of(found) | OWN_VOXELS
+
+
+def _grid(voxels: NDArray[Any]) -> Grid:
+    z, y, x = voxels.shape
+    return Grid.axial((z, y, x), (SPACING_MM,) * 3)
+
+
+def model(evaluation: dict[str, Any], ranges: dict[str, list[float]]) -> Model:
     """Return what the bundle says of itself."""
     stages = "; ".join(f"{s.name}: {s.steps} steps of {s.batch} x {s.patch} voxels of {3 * s.coarser} mm" for s in Settings().stages)
     return Model(
@@ -67,7 +78,7 @@ def model(evaluation: dict[str, Any]) -> Model:
         description="Organs on CT, native or with contrast, also low-dose CT of SPECT/CT and PET/CT.",
         contract=CONTRACT,
         classes=CLASSES,
-        envelope=ENVELOPE,
+        envelope=ranges,
         data=DATA,
         evaluation=evaluation,
         failures=FAILURES,
@@ -111,12 +122,12 @@ def rows(cases: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
 
 def write(work: Path, out: Path, label_maps: Path | None, labelled: Path | None) -> Parity:
     """Write the bundle: once to evaluate its ONNX, then with the evaluation in its card."""
-    net, inputs = weights_of(work), samples()
+    net, inputs, ranges = weights_of(work), samples(), envelope(work)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "organs-ct"
-        export(net, trial, model({}), inputs)
+        export(net, trial, model({}, ranges), inputs)
         evaluation = evaluated(read_bundle(trial), label_maps, labelled)
-    return export(net, out, model(evaluation), inputs)
+    return export(net, out, model(evaluation, ranges), inputs)
 
 
 def main() -> None:
