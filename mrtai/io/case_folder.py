@@ -159,7 +159,7 @@ def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> Non
     _write_images(report, images)
     figures = folder / "figures"
     figures.mkdir()
-    for figure in pictures.figures:
+    for figure in (*pictures.figures, *pictures.organs.values()):
         (figures / f"{figure.name}.png").write_bytes(figure.content)
 
 

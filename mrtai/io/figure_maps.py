@@ -86,7 +86,7 @@ def projections_figure(shown: Views, times_h: Sequence[float]) -> Figure:
     for number, (axis, projection, t_h) in enumerate(zip(axes, projections, times_h, strict=False), start=1):
         axis.imshow(projection, cmap="gray_r", vmin=0, vmax=top, extent=(0, width, height, 0), interpolation="bilinear")
         axis.set_title(f"scan {number}: {t_h:.1f} h", fontsize=9)
-        _side_letters(axis, Plane.CORONAL, "black")
+        side_letters(axis, Plane.CORONAL, "black")
     scale = ScalarMappable(Normalize(0, top), matplotlib.colormaps["gray_r"])
     _bar(figure, scale, list(axes), "greatest along front–back [MBq/mL]")
     return figure
@@ -114,7 +114,7 @@ def _cut(axis: Axes, shown: Views, volume: Pixels, *, plane: Plane, index: int, 
     alpha = np.where(share < FAINTEST_SHOWN, 0.0, np.clip(0.25 + 0.9 * np.sqrt(share), 0, 0.85))
     axis.imshow(overlay, cmap=colour_map, vmin=0, vmax=top, alpha=alpha, extent=extent, interpolation="nearest")
     drawn = _draw_outlines(axis, shown, plane, index)
-    _side_letters(axis, plane, "white")
+    side_letters(axis, plane, "white")
     axis.set_title(plane.name.lower(), fontsize=9)
     axis.set_axis_off()
     axis.set_xlim(0, width)
@@ -136,7 +136,8 @@ def _draw_outlines(axis: Axes, shown: Views, plane: Plane, index: int) -> dict[s
     return drawn
 
 
-def _side_letters(axis: Axes, plane: Plane, colour: str) -> None:
+def side_letters(axis: Axes, plane: Plane, colour: str) -> None:
+    """Write the directions at the borders of a cut."""
     places = ((0.03, 0.5, "left", "center"), (0.97, 0.5, "right", "center"), (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))
     for letter, (x, y, across, along) in zip(plane.value, places, strict=True):
         style: dict[str, Any] = {"ha": across, "va": along, "color": colour, "fontsize": 9, "fontweight": "bold"}

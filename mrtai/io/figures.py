@@ -24,10 +24,10 @@ LINES_AT_MOST: Final = 12
 BARS_AT_MOST: Final = 40
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dots_per_inch: int = DOTS_PER_INCH) -> bytes:
     """Return the figure as PNG; equal figures give equal bytes."""
     stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return stream.getvalue()
 
 

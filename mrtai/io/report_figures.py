@@ -1,12 +1,19 @@
 """The pictures of a report, drawn once for HTML and PDF."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from mrtai.io.figure_maps import planes_figure, projections_figure
+from mrtai.io.figure_organs import organ_figures
 from mrtai.io.figures import BARS_AT_MOST, PANELS_AT_MOST, curves_figure, doses_figure, histograms_figure, png
 from mrtai.io.report_tables import plain
 from mrtai.io.report_views import Views, focus_in, hottest, views
+from mrtai.io.report_words import Note
+from mrtai.physics.contour_gates import CODES
 from mrtai.values.report import RegionDose, Report
+
+ORGAN_DOTS_PER_INCH: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +28,41 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """All figures of a report in reading order, with the maps they were cut from."""
+    """All figures of a report in reading order, with the maps they were cut from.
+
+    ``organs`` are those of contours that a gate flagged, by the name their region has in the report.
+    """
 
     shown: Views
     figures: tuple[Picture, ...]
+    organs: Mapping[str, Picture] = field(default_factory=dict)
 
 
 def report_figures(report: Report) -> Pictures:
     """Return maps and plots of a report as PNG."""
     shown = views(report)
     maps = [*_planes(report, shown), _projections(report, shown)]
-    return Pictures(shown, (*maps, *_plots(report.regions)))
+    return Pictures(shown, (*maps, *_plots(report.regions)), _organs(report))
+
+
+def beside(notes: Iterable[Note], organs: Mapping[str, Picture]) -> list[tuple[Note, tuple[Picture, ...]]]:
+    """Return each note with the pictures that belong to it: a gate's first note of a region has the region's picture."""
+    left = {plain(name): picture for name, picture in organs.items()}
+    told = []
+    for note in notes:
+        shown = [place for place in note.places if place in left] if note.code in CODES else []
+        told.append((note, tuple(left.pop(place) for place in shown)))
+    return told
+
+
+def _organs(report: Report) -> dict[str, Picture]:
+    ct = report.aligned.cycle.time_points[report.aligned.reference].ct
+    figures = {} if ct is None else organ_figures(report.contours, ct)
+    caption = "Orange: the contour in doubt; blue: other regions. The patient's right is on the left."
+    return {
+        name: Picture(f"contour_{number}", f"Contour of {plain(name)}", caption, png(figure, ORGAN_DOTS_PER_INCH))
+        for number, (name, figure) in enumerate(figures.items(), start=1)
+    }
 
 
 def _planes(report: Report, shown: Views) -> list[Picture]:

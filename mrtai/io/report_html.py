@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mrtai.io.cumulative_tables import SUM_COLUMNS, cumulative_words, sum_groups
-from mrtai.io.report_figures import Pictures
+from mrtai.io.report_figures import Picture, Pictures, beside
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
     FIT_COLUMNS,
@@ -29,6 +29,7 @@ from mrtai.io.report_words import (
     SEVERITY_WORDS,
     UNCERTAINTY,
     VERDICT_WORDS,
+    Note,
     check_words,
     methods,
     next_scan_words,
@@ -54,7 +55,7 @@ def html_report(report: Report, document: Json, pictures: Pictures, *, manifest:
         header=header_rows(report, document),
         verdict_words=VERDICT_WORDS[document["verdict"]],
         severity_words=SEVERITY_WORDS,
-        notes=notes(document),
+        notes=_illustrated(document, pictures),
         region_columns=REGION_COLUMNS,
         region_groups=[(title, [region_row(region) for region in regions]) for title, regions in region_groups(document)],
         uncertainty=UNCERTAINTY,
@@ -81,3 +82,11 @@ def html_report(report: Report, document: Json, pictures: Pictures, *, manifest:
         manifest_text=json.dumps(manifest, indent=1, ensure_ascii=False),
         intended_use=INTENDED_USE,
     )
+
+
+def _illustrated(document: Json, pictures: Pictures) -> dict[str, list[tuple[Note, list[tuple[Picture, str]]]]]:
+    """Return the notes by severity, each with its pictures and their content for the page."""
+    return {
+        severity: [(note, [(one, data_uri(one.content, "image/png")) for one in shown]) for note, shown in beside(found, pictures.organs)]
+        for severity, found in notes(document).items()
+    }

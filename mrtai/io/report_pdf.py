@@ -19,7 +19,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 from mrtai.io.cumulative_tables import SUM_COLUMNS, cumulative_words, sum_groups
-from mrtai.io.report_figures import Picture, Pictures
+from mrtai.io.report_figures import Picture, Pictures, beside
 from mrtai.io.report_tables import (
     CHECK_COLUMNS,
     FIT_COLUMNS,
@@ -55,6 +55,7 @@ MARGIN: Final = 15 * mm
 FRAME_PADDING: Final = 6.0  # points that a platypus frame keeps free on each side
 WIDTH: Final = A4[0] - 2 * MARGIN - 2 * FRAME_PADDING
 FIGURE_HEIGHT_AT_MOST: Final = 150 * mm
+PICTURE_SHARE: Final = 0.57  # of the width, for pictures beside a flag
 INPUTS_AT_MOST: Final = 60
 INK, SOFT, LINE, WASH = HexColor("#1f2933"), HexColor("#5f6b7a"), HexColor("#dfe4ea"), HexColor("#f5f7f9")
 TONES: Final = {
@@ -122,7 +123,7 @@ def _story(report: Report, document: Json, pictures: Pictures, manifest: Mapping
     half_life_h = nuclide(document["administrations"][0]["nuclide"]).half_life_h
     maps = [figure for figure in pictures.figures if figure.name.startswith(("planes", "projections"))]
     plots = [figure for figure in pictures.figures if figure not in maps]
-    story: list[Flowable] = [*_title(report, document), *_flags(document), *_regions(document), *_marrow(document)]
+    story: list[Flowable] = [*_title(report, document), *_flags(document, pictures), *_regions(document), *_marrow(document)]
     story += [*_cumulative(document), *_check(document)]
     for figure in (*plots, *maps):
         story.append(_figure(figure))
@@ -152,13 +153,13 @@ def _title(report: Report, document: Json) -> list[Flowable]:
     ]
 
 
-def _flags(document: Json) -> list[Flowable]:
+def _flags(document: Json, pictures: Pictures) -> list[Flowable]:
     story: list[Flowable] = [_heading("What needs your eyes")]
     for severity, found in notes(document).items():
         if found:
             story.append(_paragraph(SEVERITY_WORDS[severity], "bold"))
-        for note in found:
-            story += [_box(f"{note.where}:", f"{note.text} {note.remedy} [{note.code}]", severity), Spacer(1, 1.2 * mm)]
+        for note, shown in beside(found, pictures.organs):
+            story += [_box(f"{note.where}:", f"{note.text} {note.remedy} [{note.code}]", severity, shown), Spacer(1, 1.2 * mm)]
     if len(story) == 1:
         story.append(_paragraph("No flag was raised.", "body"))
     return story
@@ -209,10 +210,13 @@ def _check(document: Json) -> list[Flowable]:
 
 
 def _figure(picture: Picture) -> Flowable:
+    return KeepTogether([_heading(picture.title), _fitted(picture, WIDTH), _paragraph(picture.caption, "small")])
+
+
+def _fitted(picture: Picture, width_at_most: float) -> Image:
     width, height = ImageReader(BytesIO(picture.content)).getSize()
-    scale = min(WIDTH / width, FIGURE_HEIGHT_AT_MOST / height)
-    image = Image(BytesIO(picture.content), width * scale, height * scale)
-    return KeepTogether([_heading(picture.title), image, _paragraph(picture.caption, "small")])
+    scale = min(width_at_most / width, FIGURE_HEIGHT_AT_MOST / height)
+    return Image(BytesIO(picture.content), width * scale, height * scale)
 
 
 def _overrides(report: Report) -> list[Flowable]:
@@ -257,10 +261,22 @@ def _table(columns: Columns, rows: Sequence[Sequence[str]], widths_mm: Sequence[
     return table
 
 
-def _box(lead: str, text: str, tone: str) -> Table:
+def _box(lead: str, text: str, tone: str, pictures: Sequence[Picture] = ()) -> Table:
+    """Return a tinted box of text, with pictures on its right where there are any."""
     wash, edge = TONES[tone]
-    box = Table([[_paragraph(text, "body", lead=lead)]], colWidths=[WIDTH])
-    box.setStyle(TableStyle([("BACKGROUND", (0, 0), (-1, -1), wash), ("LINEBEFORE", (0, 0), (0, -1), 2.5, edge)]))
+    words = _paragraph(text, "body", lead=lead)
+    beside_it = [
+        part for one in pictures for part in (_fitted(one, PICTURE_SHARE * WIDTH), _paragraph(f"{one.title}. {one.caption}", "tiny"))
+    ]
+    if beside_it:
+        box = Table([[words, beside_it]], colWidths=[(0.97 - PICTURE_SHARE) * WIDTH, (PICTURE_SHARE + 0.03) * WIDTH])
+    else:
+        box = Table([[words]], colWidths=[WIDTH])
+    box.setStyle(
+        TableStyle(
+            [("VALIGN", (0, 0), (-1, -1), "TOP"), ("BACKGROUND", (0, 0), (-1, -1), wash), ("LINEBEFORE", (0, 0), (0, -1), 2.5, edge)]
+        )
+    )
     return box
 
 

@@ -58,13 +58,14 @@ _MODEL_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One flag as a reader meets it: whom it concerns, what is the matter, what to do."""
+    """One flag as a reader meets it: whom it concerns (also one by one in ``places``), what is the matter, what to do."""
 
     severity: str
     where: str
     text: str
     remedy: str
     code: str
+    places: tuple[str, ...] = ()
 
 
 def notes(document: Json) -> dict[str, list[Note]]:
@@ -88,7 +89,7 @@ def notes(document: Json) -> dict[str, list[Note]]:
         key = (flag["severity"], flag["text"], flag["remedy"], flag["code"])
         if where not in places.setdefault(key, []):
             places[key].append(where)
-    every = [Note(severity, ", ".join(where), text, remedy, code) for (severity, text, remedy, code), where in places.items()]
+    every = [Note(severity, ", ".join(where), text, remedy, code, tuple(where)) for (severity, text, remedy, code), where in places.items()]
     return {severity: [note for note in every if note.severity == severity] for severity in SEVERITY_WORDS}
 
 

@@ -79,7 +79,7 @@ def envelope_flags(ct: Image, envelope: Mapping[str, Any]) -> tuple[Flag, ...]:
 
 
 def _averaged(ct: Image) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return averages over blocks of about ``SAMPLED_MM``, ``(z, y, x)``, without a rest at the far ends, and their spacing ``(x, y, z)``."""
+    """Return averages over blocks of ``SAMPLED_MM``, ``(z, y, x)`` without a rest at the far ends, and their spacing ``(x, y, z)``."""
     spacing = ct.grid.spacing_mm
     blocks = np.clip(np.round(SAMPLED_MM / spacing).astype(int), 1, ct.grid.shape[::-1])
     bx, by, bz = (int(n) for n in blocks)
