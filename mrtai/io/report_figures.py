@@ -42,7 +42,7 @@ def report_figures(report: Report) -> Pictures:
     """Return maps and plots of a report as PNG."""
     shown = views(report)
     maps = [*_planes(report, shown), _projections(report, shown)]
-    return Pictures(shown, (*maps, *_plots(report.regions)), _organs(report))
+    return Pictures(shown, (*maps, *_plots(report.regions)), organ_pictures(report))
 
 
 def beside(notes: Iterable[Note], organs: Mapping[str, Picture]) -> list[tuple[Note, tuple[Picture, ...]]]:
@@ -55,7 +55,8 @@ def beside(notes: Iterable[Note], organs: Mapping[str, Picture]) -> list[tuple[N
     return told
 
 
-def _organs(report: Report) -> dict[str, Picture]:
+def organ_pictures(report: Report) -> dict[str, Picture]:
+    """Return pictures of the contours that a gate flagged, by region; none without a CT on their grid."""
     ct = report.aligned.cycle.time_points[report.aligned.reference].ct
     figures = {} if ct is None else organ_figures(report.contours, ct)
     caption = "Orange: the contour in doubt; blue: other regions. The patient's right is on the left."

@@ -55,11 +55,13 @@ def organs_in_view(labels: Labels, ct: Image) -> dict[str, Organ]:
     if not labels.grid.same_as(ct.require(Quantity.HOUNSFIELD).grid):
         raise ValueError("contours are judged on the CT's own grid")
     data, boxes = data_box(ct), ndimage.find_objects(labels.voxels)
+    least_hu = float(ct.voxels.min())
+    level_hu = NEVER_MEASURED_HU if least_hu <= NEVER_MEASURED_HU else least_hu
     found = {}
     for value, name in labels.names.items():
         box = boxes[value - 1] if 0 < value <= len(boxes) else None
         if box is not None and name not in REST:
-            found[name] = _organ(name, box, labels.voxels[box] == value, ct, data)
+            found[name] = _organ(name, box, labels.voxels[box] == value, ct, data, level_hu)
     return found
 
 
@@ -94,7 +96,7 @@ def face_mm2(grid: Grid, axis: int) -> float:
     return float(np.prod(np.delete(grid.spacing_mm, 2 - axis)))
 
 
-def _organ(name: str, box: Box, mask: Mask, ct: Image, data: Box) -> Organ:
+def _organ(name: str, box: Box, mask: Mask, ct: Image, data: Box, level_hu: float) -> Organ:
     grid = ct.grid
     count = int(np.count_nonzero(mask))
     sums = [np.arange(mask.shape[axis]) @ mask.sum(axis=tuple({0, 1, 2} - {axis})) / count + box[axis].start for axis in (2, 1, 0)]
@@ -107,11 +109,11 @@ def _organ(name: str, box: Box, mask: Mask, ct: Image, data: Box) -> Organ:
         centre_mm=grid.affine[:3, :3] @ np.array(sums) + grid.origin_mm,
         low_mm=low_mm,
         high_mm=high_mm,
-        cuts_mm2=_cuts_mm2(box, mask, ct, data),
+        cuts_mm2=_cuts_mm2(box, mask, ct, data, level_hu),
     )
 
 
-def _cuts_mm2(box: Box, mask: Mask, ct: Image, data: Box) -> dict[str, float]:
+def _cuts_mm2(box: Box, mask: Mask, ct: Image, data: Box, level_hu: float) -> dict[str, float]:
     cuts: dict[str, float] = {}
     for axis in range(3):
         for end, beyond in ((-1, box[axis].start <= data[axis].start), (1, box[axis].stop >= data[axis].stop)):
@@ -119,25 +121,26 @@ def _cuts_mm2(box: Box, mask: Mask, ct: Image, data: Box) -> dict[str, float]:
                 layer = (data[axis].start if end < 0 else data[axis].stop - 1) - box[axis].start
                 area = int(mask.take(np.clip(layer, 0, mask.shape[axis] - 1), axis=axis).sum()) * face_mm2(ct.grid, axis)
                 cuts[face_name(ct.grid, axis, end)] = area
-    rim = _rim_mm2(box, mask, ct)
+    rim = _rim_mm2(box, mask, ct, data, level_hu)
     return {face: area for face, area in cuts.items() if area} | ({EDGE: rim} if rim else {})
 
 
-def _rim_mm2(box: Box, mask: Mask, ct: Image) -> float:
-    """Return the surface [mm²] that a region shares with what the scanner never measured, beside the round field of view."""
-    least = float(ct.voxels.min())
-    level = NEVER_MEASURED_HU if least <= NEVER_MEASURED_HU else least
-    if level > MOST_AIR_HU:
+def _rim_mm2(box: Box, mask: Mask, ct: Image, data: Box, level_hu: float) -> float:
+    """Return the surface [mm²] that a region shares with what the scanner never measured, beside the round field of view.
+
+    Layers of padding do not count: they are ends of the data of their own.
+    """
+    if level_hu > MOST_AIR_HU:
         return 0.0
-    wide = [slice(max(part.start - 1, 0), min(part.stop + 1, n)) for part, n in zip(box, ct.grid.shape, strict=True)]
+    wide = tuple(slice(max(part.start - 1, 0), min(part.stop + 1, n)) for part, n in zip(box, ct.grid.shape, strict=True))
     inside = np.zeros([part.stop - part.start for part in wide], dtype=np.bool_)
     inside[tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))] = mask
-    empty = ct.voxels[tuple(wide)] <= level
-    if not _shared_mm2(inside, empty, ct.grid):
+    held = tuple(slice(max(d.start - w.start, 0), max(d.stop - w.start, 0)) for d, w in zip(data, wide, strict=True))
+    if not _shared_mm2(inside[held], (ct.voxels[wide] <= level_hu)[held], ct.grid):
         return 0.0
     # gas in the bowel may have the least value too: only what reaches the image's own border was not measured
-    outside = np.stack([_from_border(ct.voxels[k] <= level) for k in range(wide[0].start, wide[0].stop)])
-    return _shared_mm2(inside, outside[:, wide[1], wide[2]], ct.grid)
+    outside = np.stack([_from_border(ct.voxels[k] <= level_hu) for k in range(wide[0].start, wide[0].stop)])
+    return _shared_mm2(inside[held], outside[:, wide[1], wide[2]][held], ct.grid)
 
 
 def _shared_mm2(inside: Mask, outside: Mask, grid: Grid) -> float:
