@@ -26,6 +26,7 @@ class Labels:
         source_names: name in the source (RTSTRUCT, SEG) by label value, where it differs.
         origin: where the contours come from, for the report ("RTSTRUCT", "given labels.nii.gz", "organs-ct@1.0.0").
         flags: what makes contours doubtful, by region name; under ``""`` what concerns them all.
+        tracking_uids: what identifies a lesion over scans and cycles, by region name, where anything does.
     """
 
     voxels: NDArray[np.integer[Any]]
@@ -34,6 +35,7 @@ class Labels:
     source_names: Mapping[int, str] = field(default_factory=dict)
     origin: str = "given"
     flags: Mapping[str, tuple[Flag, ...]] = field(default_factory=dict)
+    tracking_uids: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.voxels.shape != self.grid.shape:
@@ -49,6 +51,7 @@ class Labels:
         object.__setattr__(self, "names", MappingProxyType(dict(sorted(self.names.items()))))
         object.__setattr__(self, "source_names", MappingProxyType(dict(self.source_names)))
         object.__setattr__(self, "flags", MappingProxyType({name: tuple(flags) for name, flags in self.flags.items()}))
+        object.__setattr__(self, "tracking_uids", MappingProxyType(dict(self.tracking_uids)))
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Return the voxels of region ``name``, shape ``(z, y, x)``; ``KeyError`` when there is no such region."""

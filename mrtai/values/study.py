@@ -62,6 +62,28 @@ class TimePoint:
             self.ct.require(Quantity.HOUNSFIELD)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PriorPet:
+    """A PET taken before the therapy, which shows where lesions are.
+
+    Attributes:
+        pet: uptake in its own unit and place; ``ct`` the CT of the same visit, or None.
+        nuclide: what was imaged, where known; ``agent`` too.
+        started_at: start of acquisition, where known.
+    """
+
+    pet: Image
+    ct: Image | None = None
+    nuclide: str | None = None
+    agent: str | None = None
+    started_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.pet.require(Quantity.ACTIVITY_CONCENTRATION)
+        if self.ct is not None:
+            self.ct.require(Quantity.HOUNSFIELD)
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """A header value that ``study.toml`` replaced; both are shown in the report."""
@@ -88,6 +110,7 @@ class Cycle:
         number: the cycle's number, 1 unless the caller said otherwise.
         inputs: every file read, for the manifest.
         blood: samples of this administration, where any were taken.
+        prior_pet: a PET before the administration, where the study has one.
     """
 
     pseudonym: str
@@ -98,6 +121,7 @@ class Cycle:
     flags: tuple[Flag, ...] = ()
     inputs: tuple[InputFile, ...] = ()
     blood: BloodSamples | None = None
+    prior_pet: PriorPet | None = None
 
     def __post_init__(self) -> None:
         times = [point.t_h for point in self.time_points]
