@@ -16,7 +16,7 @@ from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, kno
 from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.region_means import region_means
-from mrtai.engines.segmenters import organ_segmenter, with_lesions
+from mrtai.engines.segmenters import LESION_METHODS, WithLesions, organ_segmenter
 from mrtai.engines.voxel_fit import voxel_tia
 from mrtai.io.bundles import load_bundle
 from mrtai.io.case_folder import require_replaceable, write_case
@@ -41,6 +41,7 @@ from mrtai.physics.resample import largest_share
 from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.physics.tia_map import tia_map
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
+from mrtai.values.bundle import Bundle
 from mrtai.values.chain import Chain
 from mrtai.values.dose import Dose
 from mrtai.values.half_life import Known
@@ -284,8 +285,9 @@ def engines_for(
     priors = {} if population is None else population.kinetics
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=False))
     segmenter, models = _segmenter(protocol, request, cycle)
-    drawn_by = " + ".join(models) or "given-labels"
-    names = {"aligner": "rigid", "segmenter": drawn_by, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
+    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
+    if models:
+        names |= {"segmenter": models[0].label, "lesion_segmenter": models[1].label if len(models) > 1 else protocol.lesion_segmenter}
     return Engines(
         nuclide=decay,
         aligner=RigidAligner(seed=request.seed),
@@ -299,19 +301,22 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
-        models=models,
+        models={model.label: model.sha256 for model in models},
     )
 
 
-def _segmenter(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> tuple[Segmenter, dict[str, str]]:
-    """Return what draws, and the digests of its models by name: given contours first, the study's own next, then the protocol's model."""
+def _segmenter(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> tuple[Segmenter, tuple[Bundle, ...]]:
+    """Return what draws, and its models: given contours first, the study's own next, then the protocol's model."""
     if request.labels is not None:
-        return GivenLabels(read_labels(request.labels)), {}
+        return GivenLabels(read_labels(request.labels)), ()
     if protocol.segmenter == NO_SEGMENTER or (cycle and any(point.contours is not None for point in cycle.time_points)):
-        return GivenLabels(), {}
-    bundle, device, threads = load_bundle(protocol.segmenter), request.device, request.threads
+        return GivenLabels(), ()
+    bundle, lesions, device, threads = load_bundle(protocol.segmenter), protocol.lesion_segmenter, request.device, request.threads
     organs = organ_segmenter(bundle, device=device, threads=threads)
-    return with_lesions(organs, protocol.lesion_segmenter, device=device, threads=threads), {bundle.label: bundle.sha256}
+    if lesions == NO_SEGMENTER:
+        return organs, (bundle,)
+    own = None if lesions in LESION_METHODS else load_bundle(lesions)
+    return WithLesions(organs, lesions, own, device, threads), (bundle,) if own is None else (bundle, own)
 
 
 def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None) -> DoseEngine:

@@ -15,6 +15,7 @@ from mrtai.cli.cumulate import add_cumulate
 from mrtai.cli.fit import add_fit
 from mrtai.cli.progress import bar, watched
 from mrtai.cli.replay import add_replay
+from mrtai.cli.segment import add_segment
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.refusal import DosimetryError
 
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_run, _add_simulate, _add_align, add_fit, _add_dose, _add_measure, add_export, add_send, add_cumulate, add_replay):
+    for add in COMMANDS:
         command = add(commands)
         command.add_argument("--json", action="store_true", help="print the outcome, or the reason of a refusal, as one JSON object")
         command.add_argument("--traceback", action="store_true", help="show where a fault of ours happened")
@@ -347,3 +348,18 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     dose = read_image(options.dose, Quantity.ABSORBED_DOSE)
     count = write_stats(dose, read_labels(options.labels), options.out)
     return {"stats": str(options.out), "text": f"{count} regions measured: {options.out}"}
+
+
+COMMANDS: Final = (
+    _add_run,
+    _add_simulate,
+    _add_align,
+    add_segment,
+    add_fit,
+    _add_dose,
+    _add_measure,
+    add_export,
+    add_send,
+    add_cumulate,
+    add_replay,
+)

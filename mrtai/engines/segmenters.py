@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from mrtai.engines.given_labels import GivenLabels
+from mrtai.physics.lesions import CLASSICAL
 from mrtai.ports import Segmenter
 from mrtai.values.bundle import Bundle
 from mrtai.values.labels import Labels
 from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.report import Aligned
 
-TOTAL_SEGMENTATOR: Final = "total-segmentator"
+LESION_METHODS: Final = (*CLASSICAL, NO_SEGMENTER)
+"""Names that draw lesions without a model; any other is a bundle's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,6 +21,7 @@ class WithLesions:
 
     organs: Segmenter
     lesions: str
+    bundle: Bundle | None
     device: str = "cpu"
     threads: int = 1
 
@@ -26,7 +29,8 @@ class WithLesions:
         """Return organs and lesions; see ``ports.Segmenter``."""
         from mrtai.engines.lesions import draw_lesions
 
-        return draw_lesions(self.lesions, aligned, self.organs(aligned), device=self.device, threads=self.threads)
+        organs = self.organs(aligned)
+        return draw_lesions(self.lesions, aligned, organs, bundle=self.bundle, device=self.device, threads=self.threads)
 
 
 def organ_segmenter(bundle: Bundle | None, *, device: str = "cpu", threads: int = 1) -> Segmenter:
@@ -36,8 +40,3 @@ def organ_segmenter(bundle: Bundle | None, *, device: str = "cpu", threads: int 
     from mrtai.engines.onnx_segmenter import OnnxSegmenter
 
     return OnnxSegmenter(bundle, device, threads)
-
-
-def with_lesions(organs: Segmenter, lesions: str, *, device: str = "cpu", threads: int = 1) -> Segmenter:
-    """Return the segmenter with lesions drawn beside its organs, or itself for ``none``."""
-    return organs if lesions == NO_SEGMENTER else WithLesions(organs, lesions, device, threads)

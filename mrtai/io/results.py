@@ -32,6 +32,8 @@ SCHEMA = "mrtai.results/1"
 SIGNIFICANT_DIGITS = 7
 PERCENTILES = ("d98", "d90", "d70", "d50", "d10", "d2")
 ROOMS = ("aligner", "segmenter", "kinetics", "dose", "check")
+ADDED = ("lesion_segmenter",)
+"""Named where a model drew, and only there."""
 
 Json = dict[str, Any]
 
@@ -65,7 +67,7 @@ def results(report: Report) -> Json:
         ],
         "scans": scans,
         "regions": [_region(region, report) for region in report.regions],
-        "engines": {room: report.engines.get(room, "none") for room in ROOMS},
+        "engines": {room: report.engines.get(room, "none") for room in ROOMS + ADDED * ("lesion_segmenter" in report.engines)},
         "check": [
             {
                 "region": check.region,

@@ -1,0 +1,80 @@
+"""``mrtai segment``: organs on a CT, or lesions on a SPECT or PET, as a label map."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mrtai.cli.arguments import positive
+from mrtai.cli.progress import bar
+from mrtai.values.refusal import DosimetryError
+
+if TYPE_CHECKING:
+    from mrtai.values.image import Image
+    from mrtai.values.labels import Labels
+
+ORGANS: Final = "organs-ct"
+
+DESCRIPTION: Final = f"""Draw regions with a model. A model of organs draws on the CT. A model of lesions, or one of the rules threshold,
+adaptive and gradient, draws on the SPECT, else on the PET, after {ORGANS} drew the organs whose uptake is no lesion on the CT."""
+
+
+def add_segment(commands: Any) -> argparse.ArgumentParser:
+    """Add the command."""
+    segment: argparse.ArgumentParser = commands.add_parser("segment", help="organs or lesions by a model", description=DESCRIPTION)
+    segment.set_defaults(command=_segment)
+    segment.add_argument("--ct", required=True, type=Path, metavar="CT", help="NIfTI, HU")
+    segment.add_argument("--spect", type=Path, metavar="SPECT", help="NIfTI, Bq/mL: where lesions are drawn")
+    segment.add_argument("--pet", type=Path, metavar="PET", help="NIfTI, Bq/mL: where lesions are drawn without a SPECT")
+    segment.add_argument("--model", required=True, metavar="NAME", help="see mrtai models list; or threshold, adaptive, gradient")
+    segment.add_argument("--out", required=True, type=Path, metavar="LABELS.nii.gz", help="names go to LABELS.json beside it")
+    segment.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
+    segment.add_argument("--threads", type=positive, default=1, metavar="N", help="of the CPU (default 1)")
+    return segment
+
+
+def _segment(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.engines.onnx_segmenter import OnnxSegmenter
+    from mrtai.engines.segmenters import LESION_METHODS
+    from mrtai.io.bundles import load_bundle
+    from mrtai.io.nifti import read_image, write_labels
+    from mrtai.values.image import Quantity
+
+    bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
+    ct = read_image(options.ct, Quantity.HOUNSFIELD)
+    organs = load_bundle(ORGANS) if bundle is None or bundle.task == "lesions" else bundle
+    with bar("segmenting") as tell:
+        labels = OnnxSegmenter(organs, options.device, options.threads).drawn(ct, tell)
+        if bundle is None or bundle.task == "lesions":
+            labels = _with_lesions(options, labels, ct)
+    write_labels(options.out, labels)
+    flags = {name or "all": [flag.code for flag in told] for name, told in labels.flags.items() if told}
+    told = "".join(f"\n  {name}: {', '.join(codes)}" for name, codes in flags.items())
+    return {
+        "labels": str(options.out),
+        "regions": list(labels.names.values()),
+        "flags": flags,
+        "text": f"{len(labels.names)} regions by {labels.origin}: {options.out}{told}",
+    }
+
+
+def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") -> "Labels":
+    from mrtai.engines.lesions import Look, draw_lesions_on
+    from mrtai.engines.segmenters import LESION_METHODS
+    from mrtai.io.bundles import load_bundle
+    from mrtai.io.nifti import read_image
+    from mrtai.physics.lesions import PET_FWHM_MM, SPECT_FWHM_MM
+    from mrtai.values.image import Quantity
+
+    path = options.spect or options.pet
+    if path is None:
+        raise DosimetryError(
+            "nothing to draw lesions on",
+            where="--model",
+            found=f"{options.model}, with a CT alone",
+            remedy="give --spect or --pet",
+            code="NO_UPTAKE",
+        )
+    uptake = read_image(path, Quantity.ACTIVITY_CONCENTRATION)
+    look = Look(uptake, ct, fwhm_mm=SPECT_FWHM_MM if options.spect else PET_FWHM_MM)
+    bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
+    return draw_lesions_on(options.model, look, organs, bundle=bundle, device=options.device, threads=options.threads)
