@@ -133,7 +133,7 @@ def _doubtful(organ: Organ, doubt: float | None) -> Iterator[Flag]:
     if doubt is None or doubt <= most:
         return
     text = (
-        f"Drawings of the {plain(organ.name)} on turned and changed copies of the CT disagree by {doubt:.2f} (1 - Dice), "
+        f"Drawings of the {plain(organ.name)} on the CT and on disturbed copies of it disagree by {doubt:.2f} (1 - Dice), "
         f"more than the {most:.2f} that voxels explain."
     )
     yield Flag("ORGAN_DOUBT", Severity.REVIEW, text, CHECK)

@@ -31,7 +31,7 @@ def case(report, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave out the drawing, which other tests look at."""
-    monkeypatch.setattr(case_folder, "report_figures", lambda report: SimpleNamespace(figures=()))
+    monkeypatch.setattr(case_folder, "report_figures", lambda report: SimpleNamespace(figures=(), organs={}))
     monkeypatch.setattr(case_folder, "html_report", lambda *args, **named: "<p>")
     monkeypatch.setattr(case_folder, "pdf_report", lambda *args, **named: b"%PDF")
 
