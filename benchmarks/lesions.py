@@ -1,0 +1,265 @@
+"""How well the lesion network draws: writes ``docs/validation/lesions.md`` and the figures of the model card.
+
+    python -m benchmarks.lesions --work FOLDER --sts FOLDER [--whole-body FOLDER_OR_ZIP]     # hours on one core when nothing is trained yet
+
+Trains what is missing in the work folder (base, five folds, the final network), then measures: Dice on soft-tissue sarcomas by patients
+never seen, against the best fixed threshold; detection and false positives on simulated PET and SPECT of unseen seeds, on virtual
+patients of ``mrtai simulate``, and on one real whole-body PET.
+"""
+
+import argparse
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pydicom
+import torch
+from rich.progress import track
+from scipy import ndimage
+
+from mrtai.engines.prepare import Map, on_lattice
+from mrtai.values.grid import Grid
+from training.card import table
+from training.lesions.data import Scan, folds, real_volumes, sts_scans
+from training.lesions.evaluate import (
+    OF_MAXIMUM,
+    SUV,
+    Counted,
+    Shares,
+    counted,
+    crop_dice,
+    detected,
+    drawn,
+    on_simulated,
+    threshold_dice,
+    unevenly_cut,
+)
+from training.lesions.model import lesion_net, shares
+from training.lesions.train import trained
+from training.lesions.virtual import virtual_scan
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "validation" / "lesions.md"
+VIRTUAL_SEED: Final = 5000
+WHOLE_BODY_PATIENT: Final = "STS_001"
+Rows = list[dict[str, Any]]
+
+SOURCE: Final = (
+    "Data: M. Vallières, C. R. Freeman, S. R. Skamene, I. El Naqa (2015), The Cancer Imaging Archive, doi 10.7937/K9/TCIA.2015.7GO2GSKS,",
+    "and Phys. Med. Biol. 60 (2015) 5471; prepared by A. Zwanenburg (IBSI); CC BY 3.0.",
+)
+WORDS: Final = {
+    "Soft-tissue sarcomas, five-fold by patient": """
+34 FDG PET (14 with CT), cropped by their authors to 5 cm around the expert's contour; each is drawn by a network that saw no image of
+the patient. Nobody clicks: everything the network draws in the crop counts, a hot bladder beside the tumour too. Since every crop ends
+5 cm from its tumour, training cuts the crops at random, and *crop cut unevenly* takes 0 to 40 mm from each face of the test crops as
+well: a network that had learned where crops end would lose there. The fixed thresholds are the best of all shares of the tumour's own
+maximum (which nobody knows beforehand) and of all SUVs, chosen on the same patients they are measured on. *One click*: only the piece
+that holds the tumour's hottest voxel counts, for thresholds and network alike.
+""",
+    "Folds": "The network on the whole crop, by fold.",
+    "Simulated whole bodies of unseen seeds": """
+{bodies} bodies a row, made by `training/lesions/simulated.py` with seeds that no training saw: FDG-, PSMA-, DOTATATE- and iodide-like
+uptake in all organs, 0 to 12 lesions of 0.5 to 200 mL. A lesion is found when a tenth of it is drawn; a false positive is a piece of at
+least 0.5 mL that touches no lesion. *Organs drawn*: kidneys, liver, spleen, stomach and bladder, as a segmenter draws them, with errors
+of some millimetres and one in twenty missing; bowel, heart, brain and glands have no contours. The virtual patients are those of
+`mrtai simulate` under its clinical scanner, other code than made the training data, with true organ contours and lesions of 5 to 40 mL.
+""",
+    "By size and contrast": "Lesions found of those there, with organs drawn. Contrast is to the tissue around the lesion, before blur.",
+    "One real whole-body PET": """
+FDG, patient STS_001, by the network of the fold that never saw it, without CT and without contours of organs: brain, heart, kidneys,
+bowel and bladder are all in view. One patient, so an illustration.
+""",
+    "Patients": "Dice of the network and of the best fixed thresholds, whole crop.",
+}
+
+
+def network(weights: Path) -> Shares:
+    """Return the network of finished weights."""
+    net = lesion_net()
+    net.load_state_dict(torch.load(weights, weights_only=True))
+    return partial(shares, net)
+
+
+def on_sarcomas(work: Path, scans: Sequence[Scan]) -> tuple[Rows, Shares]:
+    """Return one row for each patient, drawn by the network that never saw it, and the network that never saw the whole-body patient."""
+    volumes, rows, blind = real_volumes(scans, work), [], None
+    for number, held_out in enumerate(folds(scan.patient for scan in scans), start=1):
+        net = network(trained(work, volumes, held_out, f"fold-{number}"))
+        blind = net if WHOLE_BODY_PATIENT in held_out else blind
+        for scan in scans:
+            if scan.patient in held_out:
+                whole, click = crop_dice(net, scan)
+                cut = np.mean([crop_dice(net, unevenly_cut(scan, seed))[0] for seed in range(3)])
+                rows.append({"patient": scan.patient, "fold": number, "network": whole, "one click": click, "cut crop": float(cut)})
+    assert blind is not None
+    return sorted(rows, key=lambda row: row["patient"]), blind
+
+
+def best_thresholds(scans: Sequence[Scan]) -> dict[str, tuple[str, np.ndarray]]:
+    """Return for each kind of fixed threshold the best value over all patients (by median Dice) and the Dice it gives."""
+    found = [threshold_dice(scan) for scan in scans]
+    result = {}
+    for kind in found[0]:
+        by_value = np.stack([one[kind] for one in found])  # (patients, thresholds)
+        best = int(np.median(by_value, axis=0).argmax())
+        value = f"{OF_MAXIMUM[best]:.0%}" if kind.startswith("share") else f"SUV {SUV[best]:g}"
+        result[kind] = value, by_value[:, best]
+    return result
+
+
+def spread(values: Any) -> dict[str, str]:
+    """Return median, quartiles and mean as the page shows them."""
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return {"median": f"{middle:.3f}", "quartiles": f"{low:.2f} … {high:.2f}", "mean": f"{np.mean(values):.3f}"}
+
+
+def sarcoma_tables(rows: Rows, thresholds: Mapping[str, tuple[str, np.ndarray]]) -> tuple[Rows, Rows, Rows]:
+    """Return the tables of methods, of folds and of patients."""
+    methods = [
+        {"method": "network, whole crop"} | spread([row["network"] for row in rows]),
+        {"method": "network, crop cut unevenly"} | spread([row["cut crop"] for row in rows]),
+        {"method": "network, one click"} | spread([row["one click"] for row in rows]),
+        *[{"method": f"{value} ({kind})"} | spread(values) for kind, (value, values) in thresholds.items()],
+    ]
+    of_folds: Rows = []
+    for fold in sorted({row["fold"] for row in rows}):
+        own = [row["network"] for row in rows if row["fold"] == fold]
+        of_folds.append({"fold": fold, "patients": len(own)} | spread(own))
+    whole = {kind: values for kind, (_, values) in thresholds.items() if kind.endswith("whole crop")}
+    patients = [
+        {"patient": row["patient"], "fold": row["fold"], "network": f"{row['network']:.3f}"}
+        | {kind.split(",")[0]: f"{values[number]:.3f}" for kind, values in whole.items()}
+        for number, row in enumerate(rows)
+    ]
+    return methods, of_folds, patients
+
+
+def on_virtual(net: Shares, count: int) -> list[Counted]:
+    """Return the outcome in virtual patients of the simulator, with their true organ contours."""
+    outcomes = []
+    for number in track(range(count), "virtual patients"):
+        made = virtual_scan(VIRTUAL_SEED + number)
+        mask, grid = drawn(net, made.spect, made.ct, made.organs)
+        numbers = np.zeros(grid.shape, dtype=np.int64)
+        for lesion in range(1, len(made.lesions) + 1):
+            numbers[on_lattice(made.lesion == lesion, made.ct[1], grid, 0.0) >= 0.5] = lesion
+        outcomes.append(counted(mask, numbers, made.lesions, grid.voxel_ml))
+    return outcomes
+
+
+def detection_row(name: str, outcomes: Sequence[Counted]) -> dict[str, Any]:
+    """Return the figures of the acceptance line, and Dice."""
+    found, there = detected(outcomes, 5.0, 5.0)
+    every, of_all = detected(outcomes, 0.0, 0.0)
+    wrong = [len(outcome.false_ml) for outcome in outcomes]
+    return {
+        "images": name,
+        "patients": len(outcomes),
+        "found, > 5 mL at ≥ 5": f"{found} of {there} ({found / max(there, 1):.1%})",
+        "found, all": f"{every} of {of_all} ({every / max(of_all, 1):.1%})",
+        "false positives a patient": f"{np.mean(wrong):.2f} (worst {max(wrong)})",
+        "median Dice": f"{np.median([outcome.dice for outcome in outcomes if outcome.lesions]):.2f}",
+    }
+
+
+def by_size(name: str, outcomes: Sequence[Counted]) -> Rows:
+    """Return detection by size and contrast."""
+    rows: Rows = []
+    for low, high in ((0.5, 1.0), (1.0, 2.0), (2.0, 5.0), (5.0, 20.0), (20.0, 1e4)):
+        row: dict[str, Any] = {"images": name, "volume [mL]": f"{low:g} … {high:g}" if high < 1e4 else f"> {low:g}"}
+        for least, below in ((2.0, 3.0), (3.0, 5.0), (5.0, 10.0), (10.0, 1e4)):
+            found, there = detected(outcomes, low, least, high, below)
+            words = f"contrast {least:g} … {below:g}" if below < 1e4 else f"contrast > {least:g}"
+            row[words] = f"{found} of {there}" if there else "–"
+        rows.append(row)
+    return rows
+
+
+def read_pet(source: Path) -> Map:
+    """Return a DICOM PET series of one zip as numbers in its own unit; the scale does not matter to the network."""
+    with zipfile.ZipFile(source) as packed:
+        files = [pydicom.dcmread(io.BytesIO(packed.read(name))) for name in packed.namelist() if name.endswith(".dcm")]
+    slices = sorted((one for one in files if one.get("Modality") == "PT"), key=lambda one: float(one.ImagePositionPatient[2]))
+    voxels = np.stack([one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept) for one in slices])
+    row, column = (float(value) for value in slices[0].PixelSpacing)
+    first, second = (np.array(one.ImagePositionPatient, dtype=float) for one in slices[:2])
+    return voxels.astype(np.float32), Grid(voxels.shape, np.array([column, row, second[2] - first[2]]), first, np.eye(3))
+
+
+def on_whole_body(net: Shares, pet: Map, scan: Scan) -> Rows:
+    """Return what a network that never saw the patient draws on the whole-body PET, without CT and without organs."""
+    mask, grid = drawn(net, pet)
+    truth = on_lattice(*scan.lesion, grid, 0.0) >= 0.5
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    true = set(np.unique(pieces[truth]).tolist()) - {0}
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_ml
+    wrong = sorted((float(sizes[n]) for n in range(1, count + 1) if n not in true), reverse=True)
+    tumour = np.isin(pieces, list(true))
+    return [
+        {
+            "tumour found": f"{(mask & truth).sum() / truth.sum():.0%} of it",
+            "Dice of its piece": f"{2 * (tumour & truth).sum() / max(tumour.sum() + truth.sum(), 1):.2f}",
+            "pieces elsewhere": len(wrong),
+            "of more than 5 mL": sum(ml > 5 for ml in wrong),
+            "largest [mL]": ", ".join(f"{ml:.0f}" for ml in wrong[:6]) or "–",
+        }
+    ]
+
+
+def measured(work: Path, sts: Path, whole_body: Path | None, bodies: int) -> dict[str, Rows]:
+    """Return all tables by their heading."""
+    scans = sts_scans(sts)
+    rows, blind = on_sarcomas(work, scans)
+    methods, of_folds, patients = sarcoma_tables(rows, best_thresholds(scans))
+    net = network(trained(work, real_volumes(scans, work), (), "final"))
+    outcomes = {
+        "PET, organs drawn": on_simulated(net, "pet", bodies),
+        "SPECT, organs drawn": on_simulated(net, "spect", bodies),
+        "PET, no organs": on_simulated(net, "pet", bodies, with_organs=False),
+        "SPECT, no organs": on_simulated(net, "spect", bodies, with_organs=False),
+        "PET, organs drawn, no CT": on_simulated(net, "pet", bodies, with_ct=False),
+        "SPECT, organs drawn, no CT": on_simulated(net, "spect", bodies, with_ct=False),
+        "virtual patients, SPECT/CT": on_virtual(net, bodies),
+    }
+    tables = {
+        "Soft-tissue sarcomas, five-fold by patient": methods,
+        "Folds": of_folds,
+        "Simulated whole bodies of unseen seeds": [detection_row(name, of) for name, of in outcomes.items()],
+        "By size and contrast": [row for name in list(outcomes)[:2] for row in by_size(name, outcomes[name])],
+    }
+    if whole_body is not None:
+        scan = next(scan for scan in scans if scan.patient == WHOLE_BODY_PATIENT)
+        tables["One real whole-body PET"] = on_whole_body(blind, read_pet(whole_body), scan)
+    return tables | {"Patients": patients}
+
+
+def page(tables: Mapping[str, Rows], bodies: int) -> str:
+    """Return the page."""
+    lines = ["# Lesions: how well they are drawn", "", "Written by `python -m benchmarks.lesions`.", "", *SOURCE, ""]
+    for heading, rows in tables.items():
+        lines += [f"## {heading}", "", *WORDS[heading].format(bodies=bodies).strip().splitlines(), "", *table(rows), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sts", type=Path, required=True)
+    parser.add_argument("--whole-body", type=Path, help="zip of the whole-body PET of STS_001")
+    parser.add_argument("--bodies", type=int, default=20)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    tables = measured(asked.work, asked.sts, asked.whole_body, asked.bodies)
+    (asked.work / "evaluation.json").write_text(json.dumps({name: rows for name, rows in tables.items() if name != "Patients"}, indent=2))
+    PAGE.write_text(page(tables, asked.bodies), encoding="utf-8")
+    print(page(tables, asked.bodies))
+
+
+if __name__ == "__main__":
+    main()

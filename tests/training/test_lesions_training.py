@@ -1,0 +1,197 @@
+"""What the lesion network learns from, the loop that teaches it, and the bundle that comes out."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mrtai.engines.lesion_input import LESION_CONTRACT, body_level, lesion_input
+from mrtai.io.bundles import verified
+from mrtai.io.nifti import write_image, write_labels
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+from training.lesions import train as loop
+from training.lesions.data import (
+    OUTSIDE,
+    Scan,
+    batch,
+    case_scans,
+    folds,
+    real_volume,
+    real_volumes,
+    require_apart,
+    simulated_volume,
+)
+from training.lesions.evaluate import counted, drawn
+from training.lesions.export import write
+from training.lesions.simulated import lump, scan
+
+TINY = loop.Settings(steps=4, batch=2, edge=16, channels=(4, 8), seed=3)
+GRID = Grid.axial((20, 24, 22), (4.8, 4.8, 3.0))
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return simulated_volume(0, "pet")
+
+
+def patient(name="P-1", seed=0):
+    uptake = np.random.default_rng(seed).uniform(0.5, 1.5, GRID.shape).astype(np.float32)
+    lesion = np.zeros(GRID.shape, dtype=np.float32)
+    lesion[8:13, 9:14, 8:13] = 1
+    return Scan(name, "case", (uptake + 9 * lesion, GRID), (lesion, GRID), None)
+
+
+def state(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_a_seed_gives_the_same_scan_and_another_seed_another(volume):
+    again, other = simulated_volume(0, "pet"), simulated_volume(2, "pet")
+    assert np.array_equal(volume.image, again.image)
+    assert np.array_equal(volume.lesion, again.lesion)
+    assert volume.image.shape != other.image.shape or not np.array_equal(volume.image, other.image)
+
+
+def test_a_simulated_lesion_has_the_volume_asked_for():
+    share, uptake = lump(np.random.default_rng(1), 20.0)
+    # one piece is kept of an irregular shape, so a little may be missing
+    assert share.sum() * 4.0**3 / 1000 == pytest.approx(20.0, rel=0.1)
+    assert uptake.shape == share.shape
+
+
+def test_lesions_of_a_scan_lie_where_they_are_hot(volume):
+    made = scan(0, "pet")
+    assert made.lesions
+    for number, lesion in enumerate(made.lesions, start=1):
+        assert (made.lesion == number).sum() * made.grid.voxel_ml == pytest.approx(lesion.volume_ml, rel=0.3)
+    assert np.array_equal(made.lesion > 0, volume.lesion)
+
+
+def test_patches_depend_on_the_key_alone(volume):
+    one, two = (batch([], [volume], size=2, edge=16, key=(7, 5)) for _ in range(2))
+    other = batch([], [volume], size=2, edge=16, key=(7, 6))
+    assert np.array_equal(one[0], two[0])
+    assert np.array_equal(one[1], two[1])
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_beyond_an_image_a_patch_says_that_nothing_is_there():
+    image, lesion = batch([real_volume(patient(), 0)], [], size=4, edge=64, key=(1, 1))
+    # another body level leaves zero uptake as it is, and a mirror a corner a corner
+    assert np.allclose(image[:, :, 0, 0, 0], OUTSIDE, atol=1e-6)
+    assert lesion.any()
+
+
+def test_folds_share_no_patient_and_miss_none():
+    names = [f"P-{n}" for n in range(34)] * 2
+    groups = folds(names)
+    assert sorted(name for group in groups for name in group) == sorted(set(names))
+    for k, held_out in enumerate(groups):
+        require_apart([name for j, group in enumerate(groups) if j != k for name in group], held_out)
+
+
+def test_a_patient_in_training_and_test_is_refused_without_naming_it():
+    with pytest.raises(ValueError, match="share 1 of their patients") as refusal:
+        require_apart(["P-secret", "P-2"], ["P-secret"])
+    assert "secret" not in str(refusal.value)
+
+
+def test_the_held_out_patient_is_not_learned_from(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "train", lambda folder, real, made, settings, start=None: seen.extend(real) or folder)
+    volumes = real_volumes([patient("P-1"), patient("P-2", 1)], tmp_path, copies=2)
+    loop.trained(tmp_path, volumes, ("P-2",), "fold-1", TINY, seeds=range(0))
+    assert {volume.patient for volume in seen} == {"P-1"}
+    assert len(seen) == 2
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, volume, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 2)
+    whole = loop.train(tmp_path / "whole", [], [volume], TINY)
+    genuine = loop.batch
+
+    def killed(*args, key, **rest):
+        if key[1] == 3:
+            raise KeyboardInterrupt
+        return genuine(*args, key=key, **rest)
+
+    monkeypatch.setattr(loop, "batch", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(tmp_path / "killed", [], [volume], TINY)
+    monkeypatch.setattr(loop, "batch", genuine)
+    resumed = loop.train(tmp_path / "killed", [], [volume], TINY)
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(resumed)[name]), name
+    events = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "start"] == [0, 2]
+
+
+def test_a_finished_network_becomes_a_bundle_that_is_verified(tmp_path, volume):
+    weights = loop.train(tmp_path / "final", [], [volume], TINY)
+    parity = write(weights, tmp_path / "lesions", {}, TINY.channels)
+    bundle = verified(tmp_path / "lesions")
+    assert parity.largest_difference <= 1e-3
+    assert bundle.contract == LESION_CONTRACT
+    assert dict(bundle.classes) == {1: "lesion"}
+
+
+def test_signed_cases_are_learned_from_and_drafts_are_not(tmp_path):
+    made = patient()
+    for number, verdict in enumerate(("signed", "draft", "released")):
+        images = tmp_path / f"case-{number}" / "images"
+        images.mkdir(parents=True)
+        said = {"state": verdict, "patient": {"pseudonym": f"P-{number}"}}
+        (images.parent / "results.json").write_text(json.dumps(said))
+        for index in (1, 2):
+            write_image(images / f"spect_{index}.nii.gz", Image(made.uptake[0], Quantity.ACTIVITY_CONCENTRATION, GRID))
+        write_labels(images / "labels.nii.gz", Labels(made.lesion[0].astype(np.uint8) * 3, {3: "lesion_1"}, GRID))
+    scans = case_scans(tmp_path)
+    assert [(one.patient, one.source) for one in scans] == [("P-0", "case")] * 2 + [("P-2", "case")] * 2
+    assert np.array_equal(scans[0].lesion[0] > 0, made.lesion[0] > 0)
+
+
+def test_a_turned_copy_keeps_the_lesion_where_it_is_hot():
+    copy = real_volume(replace(patient()), 3)
+    log_uptake = copy.image[0].astype(np.float32)
+    assert copy.lesion.any()
+    assert log_uptake[copy.lesion].mean() > log_uptake[~copy.lesion].mean() + 0.5
+
+
+def test_the_input_knows_no_unit():
+    made = patient()
+    one, _ = lesion_input(*made.uptake, None, LESION_CONTRACT)
+    other, _ = lesion_input(made.uptake[0] * 1e6, GRID, None, LESION_CONTRACT)
+    assert np.allclose(one, other, atol=1e-5)
+
+
+def test_the_body_level_ignores_air_and_hot_organs():
+    rng = np.random.default_rng(5)
+    air, body, hot = rng.uniform(0, 0.1, 60_000), rng.lognormal(0, 0.2, 30_000), np.full(2000, 80.0)
+    assert body_level(np.concatenate([air, body, hot])) == pytest.approx(1.0, rel=0.05)
+
+
+def test_an_image_without_uptake_is_refused():
+    with pytest.raises(DosimetryError, match="no voxel above zero"):
+        lesion_input(np.zeros(GRID.shape, dtype=np.float32), GRID, None, LESION_CONTRACT)
+
+
+def test_what_lies_mostly_in_a_kidney_is_no_lesion():
+    made = patient()
+    everything = lambda image: np.stack([image[0] < 1, image[0] >= 1]).astype(np.float32)  # noqa: E731
+    kidney = Labels((made.lesion[0] > 0).astype(np.uint8), {1: "kidney_left"}, GRID)
+    assert drawn(everything, made.uptake)[0].any()
+    assert not drawn(everything, made.uptake, organs=kidney)[0].any()
+
+
+def test_a_piece_that_touches_no_lesion_is_a_false_positive():
+    numbers, mask = np.zeros((9, 9, 9), dtype=int), np.zeros((9, 9, 9), dtype=bool)
+    numbers[1:4, 1:4, 1:4], numbers[6:8, 6:8, 6:8] = 1, 2
+    mask[1:3, 1:4, 1:4] = mask[1:3, 6:8, 6:8] = True
+    outcome = counted(mask, numbers, [(5.0, 5.0), (1.0, 9.0)], 1.0)
+    assert [lesion.found for lesion in outcome.lesions] == [True, False]
+    assert outcome.false_ml == (8.0,)
