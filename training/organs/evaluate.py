@@ -6,6 +6,7 @@ agreement with them is agreement with that model.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from mrtai.engines.prepare import labels_on, prepared
 from mrtai.io.nifti import read_image, read_labels
+from mrtai.physics.resample import resampled
 from mrtai.simulate.anatomy import torso as formula_torso
 from mrtai.simulate.scanner import CT_GRID, ct_image, true_labels
 from mrtai.simulate.voxelise import voxelised
@@ -75,10 +77,23 @@ def on_generated(predict: Predict, number: int, label_maps: list[Path]) -> dict[
     return by_organ(drawn(predict, Image(hu, Quantity.HOUNSFIELD, grid)), LABEL_OF_TISSUE[tissue])
 
 
-def on_labelled(predict: Predict, folder: Path) -> dict[str, float]:
-    """Return Dice by organ on a folder's ``ct.nii.gz`` against its ``labels.nii.gz`` in TotalSegmentator's names."""
-    ct, labels = read_image(folder / "ct.nii.gz", Quantity.HOUNSFIELD), read_labels(folder / "labels.nii.gz")
-    found, truth = drawn(predict, ct), np.zeros(ct.grid.shape, dtype=np.uint8)
+def low_dose(ct: Image) -> Image:
+    """Return the CT as a SPECT/CT gives it: voxels of 4 mm and noise of 30 HU."""
+    shape = [int(n * s / 4.0) for n, s in zip(ct.grid.shape, ct.grid.spacing_mm[::-1], strict=True)]
+    grid = Grid((shape[0], shape[1], shape[2]), np.full(3, 4.0), ct.grid.origin_mm, ct.grid.direction)
+    coarse = resampled(ct, grid, order=1, outside=-1000.0)
+    noise = np.random.default_rng(1).normal(0, 30, grid.shape).astype(np.float32)
+    return replace(coarse, voxels=coarse.voxels + noise)
+
+
+def on_labelled(predict: Predict, folder: Path, changed: Callable[[Image], Image] = lambda ct: ct) -> dict[str, float]:
+    """Return Dice by organ on a folder's ``ct.nii.gz`` against its ``labels.nii.gz`` in TotalSegmentator's names.
+
+    ``changed`` makes another CT of it first; its drawing is compared on the labels' own grid.
+    """
+    ct, labels = changed(read_image(folder / "ct.nii.gz", Quantity.HOUNSFIELD)), read_labels(folder / "labels.nii.gz")
+    image, own = prepared([(ct.voxels, ct.grid)], CONTRACT)
+    found, truth = labels_on(predict(image), own, labels.grid), np.zeros(labels.grid.shape, dtype=np.uint8)
     for value, name in labels.names.items():
         name = our_name(name)
         if name in CLASSES:
