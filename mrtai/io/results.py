@@ -186,7 +186,7 @@ def _region(region: RegionDose, report: Report) -> Json:
         "name": region.name,
         "kind": region.kind,
         "members": list(region.members),
-        "tracking_uid": None,
+        "tracking_uid": region.tracking_uid,
         "code": region.code,
         "found_in_scans": list(region.found_in_scans),
         "verdict": verdict(region.flags),

@@ -134,6 +134,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         flags=(*flags, *(() if fit is None else fit.flags), *why_not),
         common_relative_sd=maps.fits.common_relative_sd,
         curve=_summed(maps.fits, name, members),
+        tracking_uid=maps.contours.tracking_uids.get(name) if single else None,
     )
 
 

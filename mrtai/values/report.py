@@ -132,6 +132,7 @@ class RegionDose:
         common_relative_sd: relative uncertainty common to all scans (calibration); it is in ``fit.tia_sd_bq_s`` but not in
             ``fit.curve.activity_sd_bq``.
         curve: the measured points, also where no curve could be fitted.
+        tracking_uid: what identifies a lesion over scans and cycles.
     """
 
     name: str
@@ -149,6 +150,7 @@ class RegionDose:
     flags: tuple[Flag, ...] = ()
     common_relative_sd: float = 0.0
     curve: Curve | None = None
+    tracking_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

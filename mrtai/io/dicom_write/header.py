@@ -14,9 +14,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 import mrtai
 from mrtai.io.dicom_source import Source
 from mrtai.io.source_header import stated, zone_of
+from mrtai.values.uid import derived_uid as derived_uid
 
 MANUFACTURER: Final = "mrtai"
-UID_ROOT: Final = "2.25."
 PATIENT: Final = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex")
 STUDY: Final = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription")
 BODY: Final = ("PatientAge", "PatientSize", "PatientWeight")
@@ -42,12 +42,6 @@ VOLATILE: Final = (
 """When an object was made says nothing of its content: the same content made twice keeps its UID."""
 
 BULK: Final = ("PixelData", "FloatPixelData", "EncapsulatedDocument")
-
-
-def derived_uid(*words: str) -> str:
-    """Return a UID under 2.25 (a 128 bit number, PS3.5 B.2) that the same words always give."""
-    digest = hashlib.sha256("\x1f".join(words).encode()).digest()[:16]
-    return f"{UID_ROOT}{int.from_bytes(digest, 'big')}"
 
 
 def nameless(header: Dataset) -> Dataset:

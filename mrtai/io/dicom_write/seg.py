@@ -56,7 +56,7 @@ def segment_numbers(case: Case, *, labelmap: bool = False) -> dict[str, int]:
 def tracking_uid(case: Case, row: Json) -> str:
     """Return the region's tracking UID: the one of the results, else one that the same patient and organ always give.
 
-    A lesion's holds for the scans of one cycle: lesion 1 of another cycle need not be the same lesion.
+    Without one of the results a lesion's holds for the scans of one cycle: lesion 1 of another cycle need not be the same lesion.
     """
     words = [case.results["patient"]["pseudonym"], row["name"]]
     if row["kind"] == "lesion":
