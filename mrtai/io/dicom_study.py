@@ -14,6 +14,7 @@ from mrtai.io.dicom_patient import identity_of, of_one_patient
 from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
 from mrtai.io.dicom_tree import Instance, Series
 from mrtai.io.dicom_volume import read_ct
+from mrtai.io.prior_pet import diagnostic_pets, with_prior_series
 from mrtai.io.pseudonym import pseudonym
 from mrtai.io.study_toml import StatedStudy
 from mrtai.io.tables import nuclide
@@ -59,7 +60,9 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
     """Return the cycle asked for; its SPECTs are in Bq/mL at the start of each acquisition."""
     own = of_one_patient(series, choice.patient)
     name = pseudonym(*identity_of(own), choice.pseudonym_key)
-    spects = [one for one in own if is_spect(one)]
+    activity = [one for one in own if is_spect(one)]
+    pets = diagnostic_pets(activity, choice.stated, choice.protocol.nuclide)
+    spects = [one for one in activity if one not in pets]
     if not spects:
         raise DosimetryError(
             "no quantitative SPECT or PET",
@@ -79,7 +82,7 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
     settled = settled_administration(scans, choice.stated, choice.protocol)
     visits = [_visit(index, scan, own, settled, choice) for index, scan in enumerate(scans, start=1)]
     used = frozenset[str]().union(*(visit.contour_uids for visit in visits))
-    return Cycle(
+    cycle = Cycle(
         pseudonym=name,
         number=number,
         administration=settled.administration,
@@ -88,6 +91,7 @@ def read_dicom_study(series: Sequence[Series], choice: Choice) -> Cycle:
         flags=settled.flags + _unattached(own, used),
         inputs=tuple(one for visit in visits for one in visit.inputs),
     )
+    return with_prior_series(cycle, pets, own, choice.stated.prior)
 
 
 def _visit(index: int, scan: Scan, own: Sequence[Series], settled: Settled, choice: Choice) -> _Visit:

@@ -1,5 +1,6 @@
 """``manifest.json``: how a case came about, so that it can be repeated or explained."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,11 @@ from mrtai.values.study import InputFile
 
 SCHEMA: Final = "mrtai.manifest/1"
 BLOOD: Final = "blood samples"
+PRIOR_PET: Final = "prior pet"
+PRIOR_CT: Final = "prior ct"
+PRIOR_IMAGE: Final = re.compile(r"prior ([1-9][0-9]*) ([a-z0-9_]+\.(?:nii\.gz|json))")
+"""How the images of earlier cycles stand among the inputs: number of the prior, then the file of its CASE."""
+
 LIBRARIES: Final = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "icrp107-database", "radioactivedecay", "torch")
 
 
@@ -54,6 +60,9 @@ def input_roles(
         "labels": [] if labels is None else digests(labels.name)[:1] + digests(f"{stem}.json", "labels.json")[:1],
         # given last, so they stand last
         "priors": digests(*earlier)[-len(priors) :] if priors else [],
+        "prior_pet": digests(PRIOR_PET, PRIOR_CT),
+        # by name, since a case may have a CT or none
+        **{file.name: [file.sha256] for file in inputs if PRIOR_IMAGE.fullmatch(file.name)},
     }
 
 

@@ -9,7 +9,8 @@ from mrtai.io.clock import hours_between, require_distinct
 from mrtai.io.dicom_spect import negative_voxels
 from mrtai.io.nifti import read_image
 from mrtai.io.pseudonym import pseudonym
-from mrtai.io.study_toml import StatedScan, StatedStudy
+from mrtai.io.study_files import inside
+from mrtai.io.study_toml import NIFTI_ENDINGS, StatedScan, StatedStudy
 from mrtai.io.tables import nuclide
 from mrtai.physics.decay import remaining
 from mrtai.values.flag import Flag, Severity
@@ -18,13 +19,12 @@ from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Administration, Cycle, InputFile, TimePoint
 
-ENDINGS: Final = (".nii", ".nii.gz")
 WHERE: Final = "study.toml"
 
 
 def is_nifti_study(stated: StatedStudy) -> bool:
     """Say whether ``study.toml`` names NIfTI files."""
-    return any(scan.spect is not None and scan.spect.endswith(ENDINGS) for scan in stated.scans)
+    return any(scan.spect is not None and scan.spect.endswith(NIFTI_ENDINGS) for scan in stated.scans)
 
 
 def read_nifti_study(
@@ -78,8 +78,8 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
     if t_h <= 0:
         found = f"scan {scan.started_at.isoformat()}, administration {administration.at.isoformat()}"
         raise _refused("the scan starts before the administration", found, "SCAN_BEFORE_ADMINISTRATION", "correct the times")
-    spect_file = _inside(folder, scan.spect)
-    ct_file = _inside(folder, scan.ct) if scan.ct else None
+    spect_file = inside(folder, scan.spect)
+    ct_file = inside(folder, scan.ct) if scan.ct else None
     spect = read_image(spect_file, Quantity.ACTIVITY_CONCENTRATION)
     reference = scan.decay_referred_to or "scan"
     if reference == "administration":
@@ -101,16 +101,6 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
         flags=(*negative_voxels(spect), *_zone_flag(scan, administration)),
     )
     return point, files
-
-
-def _inside(folder: Path, name: str) -> Path:
-    root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
-        raise _refused("a path leads outside the study folder", f"'{Path(name).name}'", "LINK_OUTSIDE", "copy the file into the folder")
-    if not path.is_file():
-        raise _refused("a file of the study is missing", f"no '{name}'", "NOT_FOUND", "check the path")
-    return path
 
 
 def _digest(path: Path) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Final
 from mrtai.io.dicom_patient import identity_of
 from mrtai.io.dicom_tree import PREAMBLE_BYTES, Series, read_tree
 from mrtai.io.hashes import file_sha256
-from mrtai.io.manifest import BLOOD
+from mrtai.io.manifest import BLOOD, PRIOR_IMAGE
 from mrtai.io.protocols import load_protocol, shipped_protocols
+from mrtai.io.study_files import inside
 from mrtai.io.study_toml import read_study_toml
 from mrtai.values.refusal import DosimetryError
 
@@ -62,6 +63,7 @@ def find_inputs(manifest: Json, study: Path, places: Sequence[Path], scratch: Pa
     of_roles = {digest for digests in roles.values() for digest in digests}
     scans = [entry for entry in manifest["inputs"] if entry["sha256"] not in of_roles]
     folder = _nifti(scans, study, toml) if scans and _NIFTI.fullmatch(scans[0]["name"]) else _dicom(scans, study, toml, scratch)
+    _bring_prior_pet(roles.get("prior_pet", []), study, toml, folder)
     return Inputs(
         study=folder,
         whole_study=folder == study,
@@ -69,7 +71,7 @@ def find_inputs(manifest: Json, study: Path, places: Sequence[Path], scratch: Pa
         labels=lying.together("labels", roles["labels"]),
         study_toml=toml,
         calibrations=tuple(lying.one(digest, f"calibration_{n}") for n, digest in enumerate(roles["calibrations"], start=1)),
-        priors=tuple(lying.one(digest, f"prior_{n}") for n, digest in enumerate(roles["priors"], start=1)),
+        priors=tuple(lying.with_images(roles, digest, n) for n, digest in enumerate(roles["priors"], start=1)),
     )
 
 
@@ -107,6 +109,14 @@ class _Lying:
             stated = read_study_toml(path).blood
             self.one(blood[0], "stated", BLOOD if stated is None else stated.samples)
         return path
+
+    def with_images(self, roles: Mapping[str, Sequence[str]], results: str, number: int) -> Path:
+        """Return the results of an earlier cycle, with the images of its CASE that the run read beside them."""
+        for name, (digest, *_) in ((name, digests) for name, digests in roles.items() if PRIOR_IMAGE.fullmatch(name)):
+            prior, file = name.removeprefix("prior ").split(" ", 1)
+            if int(prior) == number:
+                self.one(digest, f"prior_{number}/images", file)
+        return self.one(results, f"prior_{number}")
 
     def protocol(self) -> str:
         """Return the shipped protocol's name where it is still the same, else the path of a copy of its file."""
@@ -182,6 +192,20 @@ def _dicom(scans: Sequence[Json], study: Path, toml: Path | None, scratch: Path)
     for number, path in enumerate(kept):
         _linked(path, folder / f"{number:06d}.dcm")
     return folder
+
+
+def _bring_prior_pet(digests: Sequence[str], study: Path, toml: Path | None, folder: Path) -> None:
+    """Copy the files of a PET that ``study.toml`` names to a copy of the study; refuses one that is missing or changed."""
+    stated = read_study_toml(toml).prior if digests and toml is not None else None
+    for name in (stated.pet, stated.ct) if stated is not None else ():
+        if name is None:
+            continue
+        source = inside(study, name)
+        if file_sha256(source) not in digests:
+            raise _changed("prior pet")
+        if folder != study:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            _linked(source, folder / name)
 
 
 def _was_there(series: Series, wanted: Iterable[str], patient: tuple[str, str]) -> bool:

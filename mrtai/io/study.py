@@ -12,6 +12,7 @@ from mrtai.io.dicom_tree import files_below, read_tree
 from mrtai.io.hashes import input_file
 from mrtai.io.manifest import BLOOD
 from mrtai.io.nifti_study import is_nifti_study, read_nifti_study
+from mrtai.io.prior_pet import with_prior_files
 from mrtai.io.study_toml import StatedBlood, StatedStudy, read_study_toml
 from mrtai.physics.marrow import rmblr
 from mrtai.values.protocol import Protocol
@@ -62,6 +63,7 @@ def read_study(
         if not series:
             raise _nothing(folder)
         found = read_dicom_study(series, Choice(protocol, patient, cycle, stated, tables, pseudonym_key, whole))
+    found = with_prior_files(found, folder, stated.prior)
     extra = [InputFile(toml.name, stated.sha256)] if toml else []
     extra += [InputFile(path.name, table.sha256) for path, table in zip(calibrations, tables, strict=True)]
     found = replace(found, inputs=(*found.inputs, *extra))
@@ -79,6 +81,8 @@ def named_files(folder: Path, study_toml: Path | None = None) -> tuple[Path, ...
     except DosimetryError:
         return ()
     images = [folder / name for scan in stated.scans for name in (scan.spect, scan.ct) if name is not None]
+    if stated.prior is not None:
+        images += [folder / name for name in (stated.prior.pet, stated.prior.ct) if name is not None]
     samples = [] if stated.blood is None else [toml.parent / stated.blood.samples]
     return (toml, *(path for path in (*images, *samples) if path.is_file()))
 

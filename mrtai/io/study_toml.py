@@ -14,6 +14,8 @@ from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "STUDY_TOML"
 DECAY_REFERENCES: Final = ("scan", "administration")
+NIFTI_ENDINGS: Final = (".nii", ".nii.gz")
+NO_PRIOR: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,19 @@ class StatedBlood:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedPrior:
+    """The ``[prior]`` table: a PET before the therapy (and its CT) by series UID or NIfTI path, or ``none`` for none."""
+
+    pet: str
+    ct: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """True where it names a NIfTI file."""
+        return self.pet.endswith(NIFTI_ENDINGS)
+
+
+@dataclass(frozen=True, slots=True)
 class StatedStudy:
     """A checked ``study.toml``; None where it is silent. ``sha256`` is the file's digest, empty when there is no file."""
 
@@ -46,13 +61,14 @@ class StatedStudy:
     scans: tuple[StatedScan, ...] = ()
     sha256: str = ""
     blood: StatedBlood | None = None
+    prior: StatedPrior | None = None
 
 
 def read_study_toml(path: Path) -> StatedStudy:
     """Return what ``study.toml`` states; refuses unknown keys, wrong types and impossible values by name."""
     table, content = read_toml(path, CODE)
     where = path.name
-    require_keys(table, {"administered_mbq", "administered_at", "nuclide", "agent", "scan", "blood"}, where=where, code=CODE)
+    require_keys(table, {"administered_mbq", "administered_at", "nuclide", "agent", "scan", "blood", "prior"}, where=where, code=CODE)
     administered_mbq = number(table, "administered_mbq", where=where, code=CODE)
     if administered_mbq is not None and not 0 < administered_mbq < float("inf"):
         raise DosimetryError("'administered_mbq' must be positive", where=where, found=str(administered_mbq), remedy="give MBq", code=CODE)
@@ -67,6 +83,7 @@ def read_study_toml(path: Path) -> StatedStudy:
         scans=tuple(_scan(scan, f"{where} [[scan]] {n}") for n, scan in enumerate(scans, start=1)),
         sha256=hashlib.sha256(content).hexdigest(),
         blood=_blood(table.get("blood"), f"{where} [blood]"),
+        prior=_prior(table.get("prior"), f"{where} [prior]"),
     )
 
 
@@ -118,3 +135,18 @@ def _blood(table: Any, where: str) -> StatedBlood | None:
     if mass_g is not None and not 0 < mass_g < float("inf"):
         raise DosimetryError("'marrow_mass_g' must be positive", where=where, found=f"{mass_g:g}", remedy="give grams", code=CODE)
     return StatedBlood(samples, haematocrit, REFERENCE_MARROW_KG if mass_g is None else mass_g * KG_PER_GRAM)
+
+
+def _prior(table: Any, where: str) -> StatedPrior | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise DosimetryError("prior must be a table", where=where, found=f"{table!r}", remedy="write [prior]", code=CODE)
+    require_keys(table, {"pet", "ct"}, where=where, code=CODE)
+    pet, ct = (text(table, key, where=where, code=CODE) for key in ("pet", "ct"))
+    if pet is None:
+        raise DosimetryError("a prior without a PET", where=where, found="no 'pet'", remedy="name a series UID or a file", code=CODE)
+    if ct is not None and pet != NO_PRIOR and ct.endswith(NIFTI_ENDINGS) != pet.endswith(NIFTI_ENDINGS):
+        remedy = "name both as files or both by series UID"
+        raise DosimetryError("'pet' and 'ct' are of different kinds", where=where, found="a file and a UID", remedy=remedy, code=CODE)
+    return StatedPrior(pet, ct)
