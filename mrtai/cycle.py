@@ -15,12 +15,14 @@ import numpy as np
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
 from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.given_labels import GivenLabels
+from mrtai.engines.lesion_tracking import Tracked
 from mrtai.engines.region_means import region_means
 from mrtai.engines.segmenters import LESION_METHODS, WithLesions, organ_segmenter
 from mrtai.engines.voxel_fit import voxel_tia
 from mrtai.io.bundles import load_bundle
 from mrtai.io.case_folder import require_replaceable, write_case
 from mrtai.io.earlier_cycles import EarlierCase, by_region, prior_inputs, read_earlier, require_same_patient, with_doses
+from mrtai.io.earlier_lesions import lesion_inputs, names_are_identities, read_earlier_lesions
 from mrtai.io.manifest import input_roles
 from mrtai.io.nifti import label_inputs, read_labels
 from mrtai.io.nuclear_data import NUCLEAR_DATA
@@ -276,22 +278,27 @@ def engines_for(
     """Return the engines of a run with the names that its report gives them.
 
     ``earlier`` cycles and the population of the ``cycle``'s agent, else of the protocol's, inform the kinetics. Lesions of an earlier
-    cycle are left out: the same number need not be the same lesion. Contours that the cycle brings are taken instead of a model's.
+    cycle do so only where drawn lesions keep their names: else the same number need not be the same lesion. Contours that the cycle
+    brings are taken instead of a model's.
     """
     from mrtai.engines.align import RigidAligner  # SimpleITK, which `mrtai --help` does not need
 
     decay = nuclide(protocol.nuclide)
     population = known_agent(cycle.administration.agent if cycle else "") or known_agent(protocol.agent)
     priors = {} if population is None else population.kinetics
-    known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=False))
     segmenter, models = _segmenter(protocol, request, cycle)
+    lesions = read_earlier_lesions(earlier)
+    # a person's names stay as they are, so that only those of drawn lesions mean the same in every cycle
+    same = bool(models) and names_are_identities(earlier, lesions)
+    known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=same))
+    aligner = RigidAligner(seed=request.seed)
     names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     if models:
         names |= {"segmenter": models[0].label, "lesion_segmenter": models[1].label if len(models) > 1 else protocol.lesion_segmenter}
     return Engines(
         nuclide=decay,
-        aligner=RigidAligner(seed=request.seed),
-        segmenter=segmenter,
+        aligner=aligner,
+        segmenter=Tracked(segmenter, aligner, lesions, rename=bool(models)),
         kinetics=tac_model(protocol.kinetics, known),
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
@@ -383,7 +390,7 @@ def read(asked: StudyRequest, protocol: DosimetryProtocol) -> Cycle:
 def inputs_beside(request: CaseRequest, earlier: tuple[EarlierCase, ...]) -> tuple[InputFile, ...]:
     """Return the files of a run that are not the study's: label map and earlier cycles."""
     labels = () if request.labels is None else label_inputs(request.labels)
-    return (*labels, *prior_inputs(earlier))
+    return (*labels, *lesion_inputs(earlier), *prior_inputs(earlier))
 
 
 def write(report: Report, request: CaseRequest, beside: tuple[InputFile, ...], walked: Mapping[str, Any]) -> Path:

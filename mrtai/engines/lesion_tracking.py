@@ -111,8 +111,9 @@ def _tell_changes(match: Match, cycle: int, story: _Story) -> None:
         text = f"In cycle {cycle} {', '.join(others)} lay where it is now: lesions grew together, or are drawn as one."
         story.tell(name, "LESION_MERGED", Severity.REVIEW, text, "Part the contour, or mind that its sum over cycles misses the others'.")
     if match.vanished:
-        text = f"Lesions of cycle {cycle} that are not found now: {', '.join(match.vanished)}."
-        story.tell("", "LESIONS_VANISHED", Severity.INFO, text, "None needed where they responded or lie out of view.")
+        text = f"Lesions of cycle {cycle} that have no contour now: {', '.join(match.vanished)}."
+        remedy = "None needed where they responded, lie out of view, or lesions are not drawn."
+        story.tell("", "LESIONS_VANISHED", Severity.INFO, text, remedy)
 
 
 def _tell_new(names: list[str], story: _Story) -> None:

@@ -23,32 +23,29 @@ CT: Final = "ct.nii.gz"
 
 
 def read_earlier_lesions(cases: Sequence[EarlierCase]) -> tuple[EarlierLesions, ...]:
-    """Return the lesions of those cases that lie in a CASE folder with their images, in the same order; a case without any has none."""
-    return tuple(found for case in cases if (found := _lesions(case.path)) is not None)
+    """Return the lesions of the cases that have any, in the same order; of those alone that lie in a CASE folder with their images."""
+    return tuple(found for case in cases if (found := _lesions(case)) is not None)
 
 
 def names_are_identities(cases: Sequence[EarlierCase], lesions: Sequence[EarlierLesions]) -> bool:
     """Return True where a lesion's name means the same lesion in all earlier cycles: every case was read, and names and UIDs agree."""
     pairs = {(name, uid) for one in lesions for name, uid in one.labels.tracking_uids.items()}
     once = len({name for name, _ in pairs}) == len({uid for _, uid in pairs}) == len(pairs)
-    with_lesions = sum(any(is_lesion(name) for name in case.cycles) for case in cases)
-    return once and with_lesions <= len(lesions) == len(cases)
+    return once and len(lesions) == sum(map(_has_lesions, cases))
 
 
 def lesion_inputs(cases: Sequence[EarlierCase]) -> tuple[InputFile, ...]:
     """Return the images that identity was told by as inputs of a run, ``prior N FILE``, for its manifest."""
     return tuple(
-        InputFile(f"prior {number} {path.name}", file_sha256(path))
-        for number, case in enumerate(cases, start=1)
-        for path in _files(case.path)
+        InputFile(f"prior {number} {path.name}", file_sha256(path)) for number, case in enumerate(cases, start=1) for path in _files(case)
     )
 
 
-def _lesions(results: Path) -> EarlierLesions | None:
-    files = {path.name: path for path in _files(results)}
+def _lesions(case: EarlierCase) -> EarlierLesions | None:
+    files = {path.name: path for path in _files(case)}
     if not files:
         return None
-    document = json.loads(results.read_bytes())
+    document = json.loads(case.path.read_bytes())
     spect = next((path for name, path in files.items() if name.startswith("spect_")), None)
     return EarlierLesions(
         cycle=int(document["cycle"]),
@@ -68,11 +65,16 @@ def _with_uids(contours: Labels, document: dict[str, Any]) -> Labels:
     return replace(contours, voxels=voxels, names=names, source_names={}, tracking_uids=uids)
 
 
-def _files(results: Path) -> list[Path]:
-    """Return contours, their names, CT and one SPECT of a CASE; nothing where it is none, or an image is missing."""
-    images = results.parent / "images"
+def _has_lesions(case: EarlierCase) -> bool:
+    names = case.cycles if case.counted is None else [region.name for region in case.counted.regions]
+    return any(map(is_lesion, names))
+
+
+def _files(case: EarlierCase) -> list[Path]:
+    """Return contours, their names, CT and one SPECT of a CASE with lesions; nothing where it has none, or an image is missing."""
+    images = case.path.parent / "images"
     spects = sorted(images.glob("spect_*.nii.gz"))
     wanted = [images / CONTOURS, images / "contours.json"]
-    if results.name != "results.json" or not spects or not all(path.is_file() for path in wanted):
+    if case.counted is None or not _has_lesions(case) or not spects or not all(path.is_file() for path in wanted):
         return []
     return [*wanted, *(path for path in [images / CT] if path.is_file()), spects[0]]
