@@ -5,15 +5,16 @@ A session is made once for a model and device and kept, so that the next case st
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrtai.engines.onnx_session import answer_of, session_of
 from mrtai.engines.prepare import labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
+from mrtai.physics.glands import gland_flags
 from mrtai.values.bundle import Bundle
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -47,6 +48,17 @@ class OnnxSegmenter:
     device: str = "cpu"
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        quantities = [channel.quantity for channel in self.bundle.contract.channels]
+        if self.bundle.task != "organs" or quantities != ["HU"]:
+            raise DosimetryError(
+                "this model does not draw organs on a CT",
+                where=f"model {self.bundle.name}",
+                found=f"it draws {self.bundle.task} on {', '.join(quantities)}",
+                remedy="choose a model of organs; mrtai models list shows them",
+                code="WRONG_MODEL",
+            )
+
     def __call__(self, aligned: Aligned) -> Labels:
         """Return the organs on the reference scan's CT; refuses a study without CT."""
         ct = aligned.cycle.time_points[aligned.reference].ct
@@ -58,33 +70,51 @@ class OnnxSegmenter:
                 remedy="send the CT of the same examination, or give contours with --labels",
                 code="NO_CT",
             )
-        labels = self.drawn(ct)
-        body = [value for value, name in labels.names.items() if name == "body"]
-        names = {value: name for value, name in labels.names.items() if name != "body"}
-        return replace(labels, voxels=np.where(np.isin(labels.voxels, body), 0, labels.voxels), names=names)
+        labels = _without_body(self.drawn(ct))
+        case = (*labels.flags.get("", ()), *gland_flags(labels, ct, aligned.cycle.administration.agent))
+        return replace(labels, flags={**labels.flags, "": case}) if case else labels
 
     def drawn(self, ct: Image, progress: Progress = quiet) -> Labels:
         """Return the regions of a CT on its own grid, ``body`` among them, with flags where a person must look."""
         require_ct(ct)
         image, grid = prepared([(ct.voxels, ct.grid)], self.bundle.contract)
-        shares, names = self._shares(image, lambda what, done: progress(what, 0.6 * done))
+        shares, names = self._shares(image, lambda what, done: progress(what, 0.5 * done))
         found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
-        again, _ = self._shares(_disturbed(image, self.bundle), lambda what, done: progress(what, 0.6 + 0.4 * done))
+        _yield_crumbs(shares, found, names)
+        voxels = labels_on(shares, grid, ct.grid)
+        del shares  # the largest thing here, and the second pass makes its own
+        again, _ = self._shares(_disturbed(image, self.bundle), lambda what, done: progress(what, 0.5 + 0.5 * done))
         doubt = disagreement(found, cleaned(again.argmax(axis=0).astype(np.uint8), names), names)
-        # a part that was removed loses its share, so that interpolation does not bring it back
-        strongest = shares.argmax(axis=0)
-        for value in names:
-            shares[value][(strongest == value) & (found != value)] = 0
-        labels = Labels(labels_on(shares, grid, ct.grid), names, ct.grid, origin=self.bundle.label)
+        labels = Labels(voxels, names, ct.grid, origin=self.bundle.label)
         return replace(labels, flags=contour_flags(labels, ct, doubt, self.bundle.envelope))
 
     def _shares(self, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
         return by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, progress))
 
 
+def _without_body(labels: Labels) -> Labels:
+    body = _body(labels.names)
+    names = {value: name for value, name in labels.names.items() if value != body}
+    return replace(labels, voxels=np.where(labels.voxels == body, 0, labels.voxels), names=names)
+
+
+def _body(names: Mapping[int, str]) -> int:
+    """Return the label of the body in no region: the background's where the model does not tell the two apart."""
+    return next((value for value, name in names.items() if name == "body"), 0)
+
+
+def _yield_crumbs(shares: Scores, found: NDArray[np.uint8], names: Mapping[int, str]) -> None:
+    """Give the share of a part that was removed to the body, in place, so that interpolation does not bring it back."""
+    strongest = shares.argmax(axis=0)
+    for value in names:
+        removed = (strongest == value) & (found != value)
+        shares[_body(names)][removed] += shares[value][removed]
+        shares[value][removed] = 0
+
+
 def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1, progress: Progress = quiet) -> Scores:
     """Return the share of each class, ``(classes, z, y, x)``, of an input ``(channels, z, y, x)``; shares of a voxel sum to 1."""
-    session = _session(str(bundle.weights), bundle.sha256, device, threads)
+    session = session_of(bundle, device, threads)
     patch, size = bundle.contract.patch, image.shape[1:]
     padded = _padded(image, patch, bundle)
     starts = [_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True)]
@@ -93,10 +123,10 @@ def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1,
     for number, (z, y, x) in enumerate(windows):
         progress("drawing", number / len(windows))
         place = (slice(None), slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2]))
-        (answer,) = session.run(None, {"image": np.ascontiguousarray(padded[place])[None]})
+        answer = answer_of(session, padded[place], bundle)
         if total is None:
-            total = np.zeros((answer.shape[1], *padded.shape[1:]), dtype=np.float32)
-        total[place] += _softmax(answer[0]) * weight
+            total = np.zeros((len(answer), *padded.shape[1:]), dtype=np.float32)
+        total[place] += _softmax(answer) * weight
     assert total is not None
     total /= np.maximum(total.sum(axis=0), 1e-12)
     return total[:, : size[0], : size[1], : size[2]]
@@ -125,8 +155,7 @@ def disagreement(found: NDArray[np.uint8], again: NDArray[np.uint8], names: Mapp
 
 def cleaned(found: NDArray[np.uint8], names: Mapping[int, str]) -> NDArray[np.uint8]:
     """Return the labels without an organ's crumbs: parts smaller than a tenth of its largest one become body."""
-    body = next((value for value, name in names.items() if name == "body"), 0)
-    result = found.copy()
+    body, result = _body(names), found.copy()
     for value, name in names.items():
         if name in ("body", "spine", "red_marrow"):  # many parts by nature
             continue
@@ -148,6 +177,8 @@ def require_ct(ct: Image) -> None:
         shape = " x ".join(str(n) for n in ct.grid.shape[::-1])
         raise _no_ct("CT too thin to draw organs on", f"{shape} voxels, {extent_mm.min():.0f} mm at its thinnest", "send the whole series")
     sample = np.asarray(ct.voxels[:: max(ct.grid.shape[0] // 64, 1), ::4, ::4], dtype=np.float32)
+    if not np.isfinite(sample).all():
+        raise _no_ct("CT with values that are no numbers", "NaN or infinity", "export the series again")
     tissue = float(((sample > -200) & (sample < 250)).mean())
     lightest = float(np.percentile(sample, 0.5))
     if float(sample.max()) - float(sample.min()) < 100 or tissue < 0.01:
@@ -162,39 +193,11 @@ def _no_ct(what: str, found: str, remedy: str) -> DosimetryError:
     return DosimetryError(what, where="CT", found=found, remedy=remedy, code="BAD_CT")
 
 
-@lru_cache(maxsize=4)
-def _session(weights: str, sha256: str, device: str, threads: int) -> Any:
-    """Return the session of a model; ``sha256`` tells versions of one path apart."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-    if provider not in onnxruntime.get_available_providers():
-        raise DosimetryError(
-            "no GPU for segmentation",
-            where=f"device {device}",
-            found=f"ONNX Runtime with {', '.join(onnxruntime.get_available_providers())}",
-            remedy="install onnxruntime-gpu, or choose --device cpu",
-            code="NO_GPU",
-        )
-    try:
-        return onnxruntime.InferenceSession(weights, options, providers=[provider])
-    except Exception as cause:  # ONNX Runtime's errors share no public base class
-        raise DosimetryError(
-            "model cannot be loaded",
-            where="ONNX weights",
-            found=type(cause).__name__,
-            remedy="verify it with: mrtai models verify",
-            code="SPOILED_MODEL",
-        ) from cause
-
-
 def _disturbed(image: Scores, bundle: Bundle) -> Scores:
     """Return the input as another scan of the same patient might give it: noise, a small offset, half a voxel further on."""
     rng = np.random.default_rng(0)
-    half = 0.5 * (image + np.roll(image, 1, axis=(1, 2, 3)))
+    before = np.pad(image, [(0, 0), (1, 0), (1, 0), (1, 0)], mode="edge")[:, :-1, :-1, :-1]
+    half = 0.5 * (image + before)
     changed = np.empty_like(image)
     for plane, channel in enumerate(bundle.contract.channels):
         noise = rng.normal(DISTURBED_BY_OFFSET, DISTURBED_BY_NOISE, image.shape[1:]).astype(np.float32)
