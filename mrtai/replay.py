@@ -11,6 +11,7 @@ from typing import Any
 from mrtai.cycle import CaseRequest, Step, plainly, run_case
 from mrtai.io.replay_compare import by_how_much, changed_versions, differences, without_state
 from mrtai.io.replay_inputs import Inputs, find_inputs
+from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.refusal import DosimetryError
 
 Json = Mapping[str, Any]
@@ -60,6 +61,9 @@ def _request(inputs: Inputs, results: Json, manifest: Json, scratch: Path, patie
         kinetics=parameters["kinetics"],
         engine=parameters["dose_engine"],
         check_engine=parameters["check_engine"],
+        # cases of the time before models drew do not name them
+        segmenter=parameters.get("segmenter", NO_SEGMENTER),
+        lesion_segmenter=parameters.get("lesion_segmenter", NO_SEGMENTER),
         device=parameters["device"],
         threads=parameters["threads"],
         seed=manifest["seeds"]["registration"],
