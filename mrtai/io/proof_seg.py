@@ -53,7 +53,7 @@ def _described(proof: Proof, subject: Subject, whole: Dataset) -> None:
         proof.same("seg", f"category of {row['name']}", code(item.get("SegmentedPropertyCategoryCodeSequence")), meant_codes(row)[0])
         tracking = (words(item.get("TrackingID")), words(item.get("TrackingUID")))
         proof.same("seg", f"tracking of {row['name']}", tracking, (row["name"][:64], meant_tracking_uid(subject.case, row)))
-        proof.same("seg", f"algorithm of {row['name']}", _algorithm(item), _meant_algorithm(subject.case))
+        proof.same("seg", f"algorithm of {row['name']}", _algorithm(item), _meant_algorithm(subject.case, row))
 
 
 def _algorithm(item: Dataset) -> tuple[Any, ...]:
@@ -63,8 +63,8 @@ def _algorithm(item: Dataset) -> tuple[Any, ...]:
     return (kind,)
 
 
-def _meant_algorithm(case: Case) -> tuple[Any, ...]:
-    segmenter = str(case.results["engines"]["segmenter"])
+def _meant_algorithm(case: Case, row: Json) -> tuple[Any, ...]:
+    segmenter = case.drawn_by(row)
     if segmenter == "given-labels":
         return ("MANUAL",)
     name, _, version = segmenter.partition("@")

@@ -77,6 +77,12 @@ class Case:
         inside: NDArray[np.bool_] = wanted[self.contours.voxels]
         return inside
 
+    def drawn_by(self, row: Json) -> str:
+        """Return what drew a region: ``given-labels``, or a model or rule, as ``organs-ct@1.0.0``; lesions may have one of their own."""
+        engines = self.results["engines"]
+        own = engines.get("lesion_segmenter", "none") if row["kind"] == "lesion" else "none"
+        return str(engines["segmenter"] if own == "none" else own)
+
     @staticmethod
     def _members(row: Json, names: set[str]) -> tuple[str, ...]:
         """Return the contours that make up a row; none for body, remainder, and unions of what is drawn one by one."""

@@ -98,7 +98,7 @@ def methods(report: Report, document: Json) -> list[tuple[str, str]]:
     engines = document["engines"]
     dose_words = f"Engine {engines['dose']}. {_ENGINE_WORDS.get(engines['dose'], '')}"
     return [
-        ("Contours", f"Drawn by: {report.contours.origin} (room filled by: {engines['segmenter']}). {_CONTOUR_WORDS}"),
+        ("Contours", f"{_drawers(report, document)} {_CONTOUR_WORDS}"),
         ("Quantification", _quantification(document["scans"])),
         ("Alignment", _alignment(report)),
         ("Kinetics", _kinetics(document)),
@@ -114,6 +114,26 @@ def check_words(document: Json) -> str:
     if engines["check"] == "none":
         return "No second dose engine was asked for."
     return _CHECK_WORDS.format(check=engines["check"], dose=engines["dose"])
+
+
+def _drawers(report: Report, document: Json) -> str:
+    """Return who or what drew which region."""
+    engines = document["engines"]
+    if engines["segmenter"] == "given-labels":
+        return f"Drawn by: {report.contours.origin} (given, not drawn by a model of this run)."
+    kinds = {row["name"]: row["kind"] for row in document["regions"]}
+    drawn = [name for name in report.contours.names.values() if name in kinds]
+    lesions = [plain(name) for name in drawn if kinds[name] == "lesion"]
+    organs = [plain(name) for name in drawn if kinds[name] != "lesion"]
+    own = engines.get("lesion_segmenter", "none")
+    found = f"by {_drawer(own)}: {', '.join(lesions) or 'none found'}" if own != "none" else "not looked for"
+    return f"Drawn automatically on the CT by {_drawer(engines['segmenter'])}: {', '.join(organs)}. Lesions {found}."
+
+
+def _drawer(name: str) -> str:
+    """Return a model with its version, or the name of a rule, in words."""
+    model, _, version = name.partition("@")
+    return f"the model {model}, version {version}" if version else f"the rule {name}"
 
 
 def _quantification(scans: Sequence[Json]) -> str:

@@ -227,5 +227,5 @@ def sample_report(*, shape=(40, 40, 40), spacing_mm=(9.0, 9.0, 9.0), with_ct=Tru
         tia=Image(tia.astype(np.float32), Quantity.TIME_INTEGRATED_ACTIVITY, grid),
         dose=Dose({"electron": electron, "photon": photon}),
         provisional=False,
-        engines={"aligner": "rigid", "segmenter": "given", "kinetics": "auto", "dose": "convolution", "check": "none"},
+        engines={"aligner": "rigid", "segmenter": "given-labels", "kinetics": "auto", "dose": "convolution", "check": "none"},
     )

@@ -56,6 +56,44 @@ def dice_of_contours(path, case):
     return found
 
 
+def algorithms(path):
+    """What each segment says drew it: kind, name, version and digest."""
+    found = {}
+    for item in pydicom.dcmread(path).SegmentSequence:
+        said = item.get("SegmentationAlgorithmIdentificationSequence", [None])[0]
+        words = said and (said.AlgorithmName, said.AlgorithmVersion, said.get("AlgorithmParameters"))
+        found[item.SegmentLabel] = (item.SegmentAlgorithmType, words)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("engines", "organ", "lesion"),
+    [
+        ({"segmenter": "given-labels"}, ("MANUAL", None), ("MANUAL", None)),
+        (
+            {"segmenter": "organs-ct@1.2.0", "lesion_segmenter": "adaptive"},
+            ("AUTOMATIC", ("organs-ct", "1.2.0", "sha256=" + "ab" * 32)),
+            ("AUTOMATIC", ("adaptive", "0.1.0", None)),
+        ),
+        (
+            {"segmenter": "organs-ct@1.2.0", "lesion_segmenter": "lesions@2.0.0"},
+            ("AUTOMATIC", ("organs-ct", "1.2.0", "sha256=" + "ab" * 32)),
+            ("AUTOMATIC", ("lesions", "2.0.0", "sha256=" + "cd" * 32)),
+        ),
+    ],
+)
+def test_every_segment_names_what_drew_it(engines, organ, lesion, source, tmp_path):
+    case = made_case(standard_labels(grid_of()))
+    case = replace(
+        case,
+        results=case.results | {"engines": engines | {"dose": "convolution"}},
+        manifest=case.manifest | {"models": case.manifest["models"] | {"lesions@2.0.0": "cd" * 32}},
+    )
+    said = algorithms(require_proven(case, source, tmp_path)["seg"])
+    assert said["liver_without_lesions"] == said["liver"] == organ
+    assert {said[name] for name in said if name.startswith("lesion_")} == {lesion}
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_every_orientation_is_proven(direction, source, tmp_path):
     case = made_case(standard_labels(grid_of(direction)))

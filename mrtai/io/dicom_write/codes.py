@@ -57,6 +57,7 @@ ADMINISTRATION: Final = _own("ADMINISTRATION", "Start of administration")
 VERDICT: Final = _own("VERDICT", "Verdict of automatic checks")
 
 ARTIFICIAL_INTELLIGENCE: Final = dcm("123110", "Artificial Intelligence")
+NEIGHBORHOOD_ANALYSIS: Final = dcm("123101", "Neighborhood Analysis")
 ORGAN: Final = _sct("91772007", "Organ")
 ANATOMICAL_STRUCTURE: Final = _sct("91723000", "Anatomical Structure")
 MORPHOLOGICALLY_ABNORMAL: Final = _sct("49755003", "Morphologically Abnormal Structure")

@@ -65,18 +65,9 @@ def tracking_uid(case: Case, row: Json) -> str:
 
 
 def _descriptions(case: Case, rows: Sequence[Json]) -> list[SegmentDescription]:
-    engines, manifest = case.results["engines"], case.manifest
-    name = str(engines["segmenter"])
-    digest = manifest["models"].get(name)
-    drawn_by_hand = name == "given-labels"
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=name.split("@")[0][:64],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        version=name.split("@")[1] if "@" in name else str(manifest["code"]["version"]),
-        parameters={"sha256": str(digest)} if digest else None,
-    )
     described = []
     for number, row in enumerate(rows, start=1):
+        drawn_by_hand = case.drawn_by(row) == "given-labels"
         category, kind, side = codes.category_and_type(row["name"], row["kind"])
         one = SegmentDescription(
             segment_number=number,
@@ -84,7 +75,7 @@ def _descriptions(case: Case, rows: Sequence[Json]) -> list[SegmentDescription]:
             segmented_property_category=category,
             segmented_property_type=kind,
             algorithm_type=SegmentAlgorithmTypeValues.MANUAL if drawn_by_hand else SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=None if drawn_by_hand else algorithm,
+            algorithm_identification=None if drawn_by_hand else _algorithm(case, case.drawn_by(row)),
             tracking_uid=tracking_uid(case, row),
             tracking_id=str(row["name"])[:64],
         )
@@ -92,6 +83,18 @@ def _descriptions(case: Case, rows: Sequence[Json]) -> list[SegmentDescription]:
             one.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
         described.append(one)
     return described
+
+
+def _algorithm(case: Case, name: str) -> highdicom.AlgorithmIdentificationSequence:
+    """Return a model with the digest of its weights, or a rule with the version of this code."""
+    model, _, version = name.partition("@")
+    digest = case.manifest["models"].get(name)
+    return highdicom.AlgorithmIdentificationSequence(
+        name=model[:64],
+        family=codes.ARTIFICIAL_INTELLIGENCE if version else codes.NEIGHBORHOOD_ANALYSIS,
+        version=version or str(case.manifest["code"]["version"]),
+        parameters={"sha256": str(digest)} if digest else None,
+    )
 
 
 def _made(case: Case, source: Source, rows: Sequence[Json], grid: Grid, array: NDArray[Any], kind: SegmentationTypeValues) -> Dataset:
