@@ -20,6 +20,9 @@ Map = tuple[NDArray[np.generic], Grid]
 SLAB = 16
 """Slices of the target worked on at once: memory stays near that of the result."""
 
+_FAR = 1e6
+"""Voxels; beyond every image."""
+
 
 def prepared(maps: Sequence[Map], contract: InputContract) -> tuple[NDArray[np.float32], Grid]:
     """Return the network's input, shape ``(channels, z, y, x)``, and its grid, which covers the first map.
@@ -71,16 +74,40 @@ def labels_on(scores: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.
     """
     matrix, offset = index_map(own, grid)
     found = np.zeros(grid.shape, dtype=np.uint8)
+    # the highest of several numbers is not below their mean: where a class is everywhere less, it cannot win
+    least = float(scores.sum(axis=0).min()) / len(scores)
+    boxes = [_box_above(score, least, own, grid) for score in scores]
     for start in range(0, grid.shape[0], SLAB):
-        shape = (min(SLAB, grid.shape[0] - start), *grid.shape[1:])
-        shift = offset + matrix @ np.array([start, 0, 0])
-        best = np.full(shape, -np.inf, dtype=np.float32)
-        for value, score in enumerate(scores):
-            here = ndimage.affine_transform(score, matrix, shift, output_shape=shape, order=1, mode="nearest")
-            wins = here > best
-            best[wins] = here[wins]
-            found[start : start + shape[0]][wins] = value
+        stop = min(start + SLAB, grid.shape[0])
+        best = np.full((stop - start, *grid.shape[1:]), -np.inf, dtype=np.float32)
+        for value, (score, (z, y, x)) in enumerate(zip(scores, boxes, strict=True)):
+            low, high = max(z.start, start), min(z.stop, stop)
+            if low >= high:
+                continue
+            shape, corner = (high - low, y.stop - y.start, x.stop - x.start), np.array([low, y.start, x.start])
+            here = ndimage.affine_transform(score, matrix, offset + matrix @ corner, output_shape=shape, order=1, mode="nearest")
+            so_far = best[low - start : high - start, y, x]
+            wins = here > so_far
+            so_far[wins] = here[wins]
+            found[low:high, y, x][wins] = value
     return found
+
+
+def _box_above(score: NDArray[np.float32], least: float, own: Grid, grid: Grid) -> tuple[slice, slice, slice]:
+    """Return the slices ``(z, y, x)`` of ``grid`` outside of which linear interpolation of ``score`` stays below ``least``."""
+    found = ndimage.find_objects((score >= least).view(np.uint8))
+    if not found:
+        return (slice(0, 0),) * 3
+    # half-way to the next voxel and beyond it counts; past the lattice's end its last voxel goes on
+    low = [part.start - 1 if part.start else -_FAR for part in found[0]]
+    high = [part.stop if part.stop < n else _FAR for part, n in zip(found[0], own.shape, strict=True)]
+    ends = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1)
+    matrix, offset = index_map(grid, own)
+    corners = (matrix @ ends).T + offset
+    first = np.clip(np.floor(corners.min(axis=0)), 0, grid.shape).astype(int)
+    last = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, grid.shape).astype(int)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return z, y, x
 
 
 def _block_averaged(voxels: NDArray[np.generic], grid: Grid, spacing_mm: float) -> tuple[NDArray[np.float32], Grid]:

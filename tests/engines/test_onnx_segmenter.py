@@ -1,15 +1,19 @@
 """Windows over a scan, and back onto the CT's own grid however it lies in the file."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
+import onnxruntime
 import pytest
+from scipy import ndimage
 
 from mrtai.engines.onnx_segmenter import OnnxSegmenter, by_name, cleaned, scores
-from mrtai.engines.prepare import lattice, on_lattice, prepared
+from mrtai.engines.onnx_session import session_of
+from mrtai.engines.prepare import labels_on, lattice, on_lattice, prepared
 from mrtai.io.bundles import verified
-from mrtai.physics.resample import resampled
+from mrtai.physics.resample import index_map, resampled
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.refusal import DosimetryError
@@ -112,6 +116,24 @@ def test_the_lattice_lies_on_multiples_of_its_spacing(ct):
     assert np.all(grid.corners_mm.min(axis=0) <= low + 3) and np.all(grid.corners_mm.max(axis=0) >= high - 3)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_are_those_of_the_highest_score_everywhere(seed):
+    """Also where only a part of the image is looked at for a class, and where a class lost its share to nobody."""
+    rng = np.random.default_rng(seed)
+    shares = np.exp(30 * ndimage.gaussian_filter(rng.normal(0, 1, (5, 14, 17, 12)), (0, 2, 2, 2))).astype(np.float32)
+    shares /= shares.sum(axis=0)
+    shares[2][shares[2] > 0.6] = 0
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] if seed % 2 else np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    own = Grid.axial((14, 17, 12), (3.0, 3.0, 3.0))
+    middle = own.affine[:3, :3] @ (np.array([12, 17, 14]) / 2) + own.origin_mm
+    grid = Grid((37, 20, 25), (1.5, 2.2, 1.1), middle - turn @ np.array([18.0, 21.0, 20.0]), turn)
+    matrix, offset = index_map(own, grid)
+    everywhere = [ndimage.affine_transform(one, matrix, offset, output_shape=grid.shape, order=1, mode="nearest") for one in shares]
+    found = labels_on(shares, own, grid)
+    assert len(np.unique(found)) > 2
+    assert np.array_equal(found, np.argmax(everywhere, axis=0))
+
+
 def test_a_coarser_lattice_sees_averages():
     grid = Grid.axial((24, 24, 24), (1.0, 1.0, 1.0))
     noise = np.random.default_rng(1).normal(0, 100, grid.shape).astype(np.float32)
@@ -172,6 +194,71 @@ def test_what_is_no_ct_is_refused(bundle, ct, low, high, words):
     voxels = np.random.default_rng(3).uniform(low, high + 1e-3, ct.grid.shape).astype(np.float32)
     with pytest.raises(DosimetryError, match=words):
         OnnxSegmenter(bundle).drawn(Image(voxels, Quantity.HOUNSFIELD, ct.grid))
+
+
+def test_a_pet_named_a_ct_is_refused(bundle, ct):
+    """Mostly nothing, some tissue-like numbers, hot spots: no air below zero."""
+    voxels = np.where(ct.voxels > -500, np.random.default_rng(4).gamma(2.0, 60.0, ct.grid.shape), 0.0)
+    voxels[20:24, 20:24, 20:24] = 40_000
+    with pytest.raises(DosimetryError, match="not a CT in Hounsfield units"):
+        OnnxSegmenter(bundle).drawn(Image(voxels.astype(np.float32), Quantity.HOUNSFIELD, ct.grid))
+
+
+def test_a_ct_without_its_intercept_is_refused(bundle, ct):
+    with pytest.raises(DosimetryError, match="not a CT in Hounsfield units"):
+        OnnxSegmenter(bundle).drawn(replace(ct, voxels=ct.voxels + 1024))
+
+
+def test_a_model_of_other_channels_than_it_says_is_refused(bundle, ct):
+    two = replace(bundle, contract=replace(bundle.contract, channels=bundle.contract.channels * 2))
+    with pytest.raises(DosimetryError, match="takes 1 channels, its metadata say 2"):
+        scores(two, np.zeros((2, 32, 32, 32), np.float32))
+    more = replace(bundle, classes={**bundle.classes, 9: "spleen"})
+    with pytest.raises(DosimetryError, match="metadata name channel 9"):
+        scores(more, np.zeros((1, 32, 32, 32), np.float32))
+
+
+def test_a_model_that_draws_something_else_draws_no_organs(bundle):
+    with pytest.raises(DosimetryError, match="does not draw organs on a CT"):
+        OnnxSegmenter(replace(bundle, task="lesions"))
+
+
+def test_a_spoiled_file_is_refused(bundle, tmp_path):
+    for name, content in (("cut", bundle.weights.read_bytes()[:200]), ("text", b"no network")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DosimetryError, match="model cannot be loaded"):
+            scores(replace(bundle, weights=tmp_path / name), np.zeros((1, 32, 32, 32), np.float32))
+
+
+def test_cases_side_by_side_share_one_session(bundle):
+    with ThreadPoolExecutor(4) as pool:
+        sessions = list(pool.map(lambda _: session_of(bundle, "cpu", 1), range(8)))
+    assert len({id(session) for session in sessions}) == 1
+    assert session_of(replace(bundle, sha256="another"), "cpu", 1) is not sessions[0]
+
+
+def test_a_gpu_that_is_not_there_is_refused(bundle):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("there is one")
+    with pytest.raises(DosimetryError, match="no GPU for segmentation"):
+        scores(bundle, np.zeros((1, 32, 32, 32), np.float32), device="cuda")
+
+
+def test_drawing_tells_how_far_it_is(bundle, ct):
+    told = []
+    OnnxSegmenter(bundle).drawn(ct, lambda what, done: told.append(done))
+    assert told == sorted(told) and told[0] == 0 and 0.5 < told[-1] < 1
+
+
+def test_organs_of_numbers_near_an_edge_are_doubted_more(bundle, ct):
+    """What a small offset and noise turn over is told; what they do not touch is not."""
+    doubtful = replace(ct, voxels=np.where(ct.voxels == 110, 58, ct.voxels).astype(np.float32))
+
+    def doubts(image):
+        return OnnxSegmenter(bundle).drawn(image).flags.get("liver", ())
+
+    assert "ORGAN_DOUBT" in {flag.code for flag in doubts(doubtful)}
+    assert "ORGAN_DOUBT" not in {flag.code for flag in doubts(ct)}
 
 
 def test_a_map_of_something_else_is_refused(bundle, ct):
