@@ -34,6 +34,8 @@ def card(model: "Model", parity: "Parity", metadata: Mapping[str, Any]) -> str:
         "## How well it does",
         "",
     ]
+    if not model.evaluation:
+        lines += ["Not evaluated.", ""]
     for name, rows in model.evaluation.items():
         lines += [f"### {name}", "", *table(rows), ""]
     lines += ["## Where it fails", "", *[f"- {sentence}" for sentence in model.failures], ""]

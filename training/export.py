@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,40 +49,46 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far ONNX and network differ: largest difference of a score, and the share of voxels with the same label."""
+    """How far ONNX and network differ: largest difference of a score, the share of voxels with the same label; channels of either."""
 
     largest_difference: float
     agreement: float
+    channels: int
 
 
 def export(network: torch.nn.Module, folder: Path, model: Model, samples: Sequence[NDArray[np.float32]]) -> Parity:
     """Write the bundle of a network into ``folder`` after comparing both on ``samples`` ``(channels, z, y, x)``.
 
     Raises:
-        ValueError: ONNX and network disagree; nothing is written then.
+        ValueError: ONNX and network disagree, or the network has other channels than ``model`` says; nothing is written then.
     """
     network = network.eval().cpu()
-    staged = folder.with_name(folder.name + ".part")
-    weights = staged / "models" / "model.onnx"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    to_onnx(network, weights, samples[0])
-    parity = compared(network, weights, samples)
-    if parity.largest_difference > LARGEST_DIFFERENCE or parity.agreement < LEAST_AGREEMENT:
-        weights.unlink()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        staged = Path(scratch)
+        weights = staged / "models" / "model.onnx"
+        weights.parent.mkdir()
+        to_onnx(network, weights, samples[0])
+        parity = compared(network, weights, samples)
+        _require_alike(model, parity)
+        write_metadata(staged, model, parity)
+        # weights first: should this be cut off, their digest tells
+        for path in sorted((path for path in staged.rglob("*") if path.is_file()), reverse=True):
+            target = folder / path.relative_to(staged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    return parity
+
+
+def _require_alike(model: Model, parity: Parity) -> None:
+    if parity.channels != len(model.classes):
+        raise ValueError(f"{model.name}: {parity.channels} channels for {len(model.classes)} classes; nothing was written")
+    # said so that a difference that is not a number is refused too
+    if not (parity.largest_difference <= LARGEST_DIFFERENCE and parity.agreement >= LEAST_AGREEMENT):
         raise ValueError(
             f"{model.name}: ONNX and network differ by {parity.largest_difference:.2g} (at most {LARGEST_DIFFERENCE:g}), "
             f"{parity.agreement:.4%} of the labels agree (at least {LEAST_AGREEMENT:.1%}); nothing was written"
         )
-    write_metadata(staged, model, parity)
-    for path in sorted(staged.rglob("*")):
-        if path.is_file():
-            target = folder / path.relative_to(staged)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    for path in sorted(staged.rglob("*"), reverse=True):
-        path.rmdir()
-    staged.rmdir()
-    return parity
 
 
 def to_onnx(network: torch.nn.Module, path: Path, sample: NDArray[np.float32]) -> None:
@@ -102,15 +109,17 @@ def to_onnx(network: torch.nn.Module, path: Path, sample: NDArray[np.float32]) -
 def compared(network: torch.nn.Module, weights: Path, samples: Sequence[NDArray[np.float32]]) -> Parity:
     """Return how far the ONNX file and the network differ on ``samples``."""
     session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
-    worst, same, voxels = 0.0, 0, 0
+    worst, same, voxels, channels = 0.0, 0, 0, 0
     for sample in samples:
         (theirs,) = session.run(None, {"image": sample[None]})
         with torch.inference_mode():
             ours = network(torch.from_numpy(sample[None])).numpy()
-        worst = max(worst, float(np.abs(theirs - ours).max()))
+        # a maximum that keeps what is not a number
+        worst = float(np.max([worst, np.abs(theirs - ours).max()]))
         same += int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
         voxels += int(np.prod(ours.shape[2:]))
-    return Parity(worst, same / voxels)
+        channels = ours.shape[1]
+    return Parity(worst, same / voxels, channels)
 
 
 def write_metadata(folder: Path, model: Model, parity: Parity) -> None:

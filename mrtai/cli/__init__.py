@@ -13,6 +13,7 @@ from mrtai.cli.archive import add_export, add_send
 from mrtai.cli.arguments import positive, seed, times
 from mrtai.cli.cumulate import add_cumulate
 from mrtai.cli.fit import add_fit
+from mrtai.cli.models import add_models
 from mrtai.cli.progress import bar, watched
 from mrtai.cli.replay import add_replay
 from mrtai.cli.segment import add_segment
@@ -355,6 +356,7 @@ COMMANDS: Final = (
     _add_simulate,
     _add_align,
     add_segment,
+    add_models,
     add_fit,
     _add_dose,
     _add_measure,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mrtai.io.hashes import file_sha256
-from mrtai.values.bundle import Bundle, Channel, InputContract
+from mrtai.io.region_names import require_writable_names
+from mrtai.values.bundle import OUR_AXES, Bundle, Channel, InputContract
 from mrtai.values.refusal import DosimetryError
 
 METADATA: Final = Path("configs") / "metadata.json"
@@ -37,7 +38,8 @@ def installed() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (shipped_models(), own_models()):
         if folder.is_dir():
-            found |= {path.name: path for path in sorted(folder.iterdir()) if (path / METADATA).is_file()}
+            # a name with a dot in front is a bundle that is just being added
+            found |= {path.name: path for path in sorted(folder.iterdir()) if path.name[:1] != "." and (path / METADATA).is_file()}
     return found
 
 
@@ -72,32 +74,48 @@ def verified(folder: Path) -> Bundle:
 
 def read_bundle(folder: Path) -> Bundle:
     """Return what a folder's metadata say, unverified."""
-    path = folder / METADATA
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise _spoiled(folder.name, f"{METADATA.as_posix()} cannot be read: {type(cause).__name__}") from cause
+    metadata = read_json(folder, METADATA)
     try:
         return _bundle(folder, metadata)
-    except (KeyError, TypeError, ValueError) as cause:
-        raise _spoiled(folder.name, f"{METADATA.as_posix()}: {cause!s} is missing or wrong") from cause
+    except KeyError as cause:
+        raise _spoiled(folder.name, f"{METADATA.as_posix()}: no {cause!s}") from cause
+    except (AttributeError, TypeError, ValueError) as cause:
+        raise _spoiled(folder.name, f"{METADATA.as_posix()}: {cause!s}") from cause
+
+
+def read_json(folder: Path, name: Path) -> dict[str, Any]:
+    """Return one of a bundle's configurations; refuses what is no JSON object."""
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as cause:
+        raise _spoiled(folder.name, f"{name.as_posix()} cannot be read: {type(cause).__name__}") from cause
+    if not isinstance(content, dict):
+        raise _spoiled(folder.name, f"{name.as_posix()} is no JSON object")
+    return content
+
+
+def contract_of(written: Mapping[str, Any]) -> InputContract:
+    """Return the contract of an ``mrtai`` block; ``KeyError``, ``TypeError`` or ``ValueError`` where it is none."""
+    return InputContract(
+        tuple(Channel(**channel) for channel in written["channels"]),
+        float(written["spacing_mm"]),
+        tuple(int(n) for n in written["patch"]),  # type: ignore[arg-type]
+        str(written.get("axes", OUR_AXES)),
+    )
 
 
 def _bundle(folder: Path, metadata: Mapping[str, Any]) -> Bundle:
     ours = metadata["mrtai"]
-    contract = ours["contract"]
+    classes = {int(channel): str(name) for channel, name in ours["classes"].items()}
+    require_writable_names(sorted(set(classes.values())), f"model {folder.name}")
     return Bundle(
         name=folder.name,
         version=str(metadata["version"]),
-        task=ours["task"],
+        task=str(ours["task"]),
         weights=folder / WEIGHTS,
-        sha256=ours["sha256"],
-        contract=InputContract(
-            tuple(Channel(**channel) for channel in contract["channels"]),
-            float(contract["spacing_mm"]),
-            tuple(int(n) for n in contract["patch"]),  # type: ignore[arg-type]
-        ),
-        classes={int(channel): str(name) for channel, name in ours["classes"].items()},
+        sha256=str(ours["sha256"]),
+        contract=contract_of(ours["contract"]),
+        classes=classes,
         envelope=ours.get("envelope", {}),
         intended_use=str(metadata.get("intended_use", "")),
     )

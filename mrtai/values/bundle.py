@@ -2,9 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
+
+OUR_AXES: Final = "SPL"
+DIRECTIONS: Final = ("SI", "PA", "LR")
+LARGEST_WINDOW: Final = 512
+LARGEST_SPACING_MM: Final = 50.0
+
+
+def require_axes(axes: str) -> None:
+    """Raise ``ValueError`` where three letters do not name one direction of each patient axis."""
+    if sorted(next((n for n, pair in enumerate(DIRECTIONS) if letter in pair), -1) for letter in axes) != [0, 1, 2]:
+        raise ValueError(f"axes: one letter each of SI, PA and LR is needed, got {axes!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +26,7 @@ class Channel:
     Attributes:
         quantity: what the values mean: ``HU``, ``SUV``, or a name that the model's card explains.
         outside: the value where the image does not reach (air is -1000 HU).
+        stretched: the image's own lowest and highest value within ``low`` … ``high`` become 0 and 1 before shift and scale.
     """
 
     quantity: str
@@ -22,6 +35,12 @@ class Channel:
     shift: float
     scale: float
     outside: float
+    stretched: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = (self.low, self.high, self.shift, self.scale, self.outside)
+        if not all(isfinite(number) for number in numbers) or self.low >= self.high or self.scale == 0:
+            raise ValueError(f"channel {self.quantity}: finite numbers, low below high and a scale are needed, got {numbers}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +50,21 @@ class InputContract:
     Attributes:
         channels: in the order of the network's input.
         spacing_mm: edge of its cubic voxels.
-        patch: voxels of one window ``(z, y, x)``.
+        patch: voxels of one window ``(z, y, x)``, whatever ``axes`` the network wants.
+        axes: where the network's own three axes lead, in nibabel's letters: ``SPL`` is our ``(z, y, x)``, ``RAS`` MONAI's usual order.
     """
 
     channels: tuple[Channel, ...]
     spacing_mm: float
     patch: tuple[int, int, int]
+    axes: str = OUR_AXES
+
+    def __post_init__(self) -> None:
+        if not self.channels or not 0 < self.spacing_mm < LARGEST_SPACING_MM:
+            raise ValueError(f"contract: a channel and a spacing are needed, got {len(self.channels)} and {self.spacing_mm} mm")
+        if len(self.patch) != 3 or not all(0 < n <= LARGEST_WINDOW for n in self.patch):
+            raise ValueError(f"contract: a window of three lengths up to {LARGEST_WINDOW} voxels is needed, got {self.patch}")
+        require_axes(self.axes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,9 +92,19 @@ class Bundle:
     intended_use: str = ""
 
     def __post_init__(self) -> None:
+        if not self.classes or min(self.classes) < 1:
+            raise ValueError(f"classes: regions of channels from 1 are needed, got channels {sorted(self.classes)}")
         object.__setattr__(self, "classes", MappingProxyType(dict(sorted(self.classes.items()))))
 
     @property
     def label(self) -> str:
         """Name and version as the report gives them: ``organs-ct@1.0.0``."""
         return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an ONNX file does with one window: channels it took, channels it gave."""
+
+    inputs: int
+    outputs: int
