@@ -78,7 +78,8 @@ class TotalSegmentator:
         (folder / ".totalsegmentator" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
         asked = {"device": self.device, "threads": self.threads, "fast": not fine}
         (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
-        command = [sys.executable, "-m", "mrtai.engines.total_segmentator_run", str(folder)]
+        # -P: the modules beside that file are none of the library's
+        command = [sys.executable, "-P", str(Path(__file__).with_name("total_segmentator_run.py")), str(folder)]
         ended = subprocess.run(command, env=self._environment(folder, weights), capture_output=True, text=True, check=False)
         logging.getLogger(__name__).debug("TotalSegmentator: %s%s", ended.stdout, ended.stderr)
         if ended.returncode != 0:

@@ -1,4 +1,4 @@
-"""The process in which TotalSegmentator runs: ``python -m mrtai.engines.total_segmentator_run FOLDER``.
+"""The process in which TotalSegmentator runs: ``python total_segmentator_run.py FOLDER``.
 
 Reads FOLDER/ct.nii.gz and asked.json, writes labels.nii.gz and classes.json there.
 """
