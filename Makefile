@@ -1,4 +1,4 @@
-.PHONY: demo test test-long faults check clean
+.PHONY: demo test test-long train-smoke faults check clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 test-long: $(STAMP)
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# every training from data to a verified bundle, on tiny data: a minute or two
+train-smoke: $(STAMP)
+	$(ONE_THREAD) $(VENV)/bin/python -m training.smoke
 
 # kills every part of a department's service at random moments; some twenty minutes
 faults: $(STAMP)

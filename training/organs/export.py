@@ -92,19 +92,19 @@ def samples() -> list[NDArray[np.float32]]:
     return [numbers[n][0].numpy() for n in range(3)]
 
 
-def evaluated(bundle: Bundle, label_maps: Path | None, labelled: Path | None) -> dict[str, Any]:
-    """Return the card's tables: Dice of the bundle's ONNX on what it was not trained on."""
+def evaluated(bundle: Bundle, label_maps: Path | None, labelled: Path | None, cases: int) -> dict[str, Any]:
+    """Return the card's tables: Dice of the bundle's ONNX on what it was not trained on, ``cases`` of each kind."""
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
         return scores(bundle, image, threads=2)
 
     maps = [] if label_maps is None else sorted(label_maps.glob("*_labels.nii.gz"))
     sections = {
-        f"Dice on noisy CTs of {CASES} simulated patients, unseen seeds": rows(
-            [on_simulated(predict, n) for n in track(range(CASES), description="simulated")]
+        f"Dice on noisy CTs of {cases} simulated patients, unseen seeds": rows(
+            [on_simulated(predict, n) for n in track(range(cases), description="simulated")]
         ),
-        f"Dice on {CASES} generated torsos, unseen seeds": rows(
-            [on_generated(predict, n, maps) for n in track(range(CASES), description="generated")]
+        f"Dice on {cases} generated torsos, unseen seeds": rows(
+            [on_generated(predict, n, maps) for n in track(range(cases), description="generated")]
         ),
     }
     if labelled is not None:
@@ -120,13 +120,13 @@ def rows(cases: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
     return [{"organ": name, **values} for name, values in summary(cases).items()]
 
 
-def write(work: Path, out: Path, label_maps: Path | None, labelled: Path | None) -> Parity:
+def write(work: Path, out: Path, label_maps: Path | None = None, labelled: Path | None = None, cases: int = CASES) -> Parity:
     """Write the bundle: once to evaluate its ONNX, then with the evaluation in its card."""
     net, inputs, ranges = weights_of(work), samples(), envelope(work)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "organs-ct"
         export(net, trial, model({}, ranges), inputs)
-        evaluation = evaluated(read_bundle(trial), label_maps, labelled)
+        evaluation = evaluated(read_bundle(trial), label_maps, labelled, cases)
     return export(net, out, model(evaluation, ranges), inputs)
 
 

@@ -1,0 +1,53 @@
+"""Every training from data to a verified bundle, on tiny data made on the spot: does the path still hold?
+
+python -m training.smoke
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mrtai.io.bundles import verified
+from training.lesions import export as lesions_export
+from training.lesions import train as lesions_train
+from training.organs import data as organs_data
+from training.organs import export as organs_export
+from training.organs import train as organs_train
+from training.organs.train import Stage
+
+STAGES: Final = (
+    Stage("coarse", (8, 16, 16), 4, batch=2, steps=4, learning_rate=1e-3),
+    Stage("middle", (16, 32, 32), 2, batch=1, steps=3, learning_rate=1e-3),
+    Stage("fine", (32, 32, 32), 1, batch=1, steps=2, learning_rate=1e-3),
+)
+TINY_LESION_NET: Final = (4, 8, 8)
+
+
+def organs(work: Path) -> Path:
+    """Return the folder of an `organs-ct` that was trained for a few steps."""
+    organs_data.make_anatomies(work, None, count=2, seed=1)
+    organs_train.train(work, organs_data.read_anatomies(work), [], organs_train.Settings(STAGES))
+    organs_export.write(work, work / "organs-ct", cases=0)
+    return work / "organs-ct"
+
+
+def lesions(work: Path) -> Path:
+    """Return the folder of a `lesions` that was trained for a few steps."""
+    lesions_export.write(lesions_train.smoke(work), work / "lesions", {}, TINY_LESION_NET)
+    return work / "lesions"
+
+
+MODELS: Final[tuple[Callable[[Path], Path], ...]] = (organs, lesions)
+
+
+def main() -> None:
+    """Train, export and verify each in a temporary folder."""
+    for model in MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = verified(model(Path(folder)))
+            print(f"{bundle.label}: trained, exported and verified, {bundle.weights.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
