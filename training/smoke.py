@@ -1,4 +1,4 @@
-"""Every training from data to a verified bundle, on tiny data made on the spot: does the path still hold?
+"""Every training from data to a verified bundle, on tiny data made on the spot, to see that the path still holds.
 
 python -m training.smoke
 """

@@ -45,8 +45,8 @@ class Settings:
 
     stages: tuple[Stage, ...] = (
         Stage("coarse", (20, 24, 32), 4, batch=8, steps=2000, learning_rate=2e-3),
-        Stage("middle", (40, 48, 64), 2, batch=2, steps=1000, learning_rate=1.5e-3),
-        Stage("fine", PATCH, 1, batch=1, steps=400, learning_rate=1e-3),
+        Stage("middle", (40, 48, 64), 2, batch=2, steps=600, learning_rate=1.5e-3),
+        Stage("fine", PATCH, 1, batch=1, steps=250, learning_rate=1e-3),
     )
     channels: tuple[int, ...] = CHANNELS
     seed: int = 7
