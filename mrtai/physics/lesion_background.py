@@ -89,7 +89,7 @@ def background(
 
 
 def even_level(values: NDArray[Any]) -> float:
-    """Return the level of a tissue that lesions may lie in: the median of what is near its lower quartile; 0 for nothing."""
+    """Return the level of a tissue that lesions may lie in: the median of what is near its lower quartile, any shape; 0 for nothing."""
     positive = values[values > 0]
     if not positive.size:
         return 0.0
@@ -97,7 +97,7 @@ def even_level(values: NDArray[Any]) -> float:
 
 
 def log_sd(ratio: NDArray[Any]) -> float:
-    """Return a standard deviation of the logarithm from the lower half of the distribution, which no lesion widens; 0 for nothing.
+    """Return a standard deviation of the logarithm from the lower half of the distribution, which no lesion widens, any shape; 0 for none.
 
     Noise of a reconstruction is near log-normal where there is little uptake: the upper half reaches further than the lower.
     """

@@ -29,12 +29,12 @@ BAND: Final = 0.06
 
 
 def by_threshold(uptake: NDArray[Any], inside: Mask, *, fraction: float = FRACTION, level: float | None = None) -> Mask:
-    """Return the voxels above ``fraction`` of the lesion's maximum, or above a ``level`` in the image's own unit (an SUV)."""
+    """Return the voxels above ``fraction`` of the lesion's maximum, or above a ``level`` in the image's unit (an SUV), ``(z, y, x)``."""
     return _whole(inside & (uptake >= (fraction * float(uptake[inside].max()) if level is None else level)), uptake)
 
 
 def by_adaptive_threshold(uptake: NDArray[Any], inside: Mask, background: float, grid: Grid, *, fwhm_mm: float) -> Mask:
-    """Return the voxels above T = B + (m - B) c(R)/m(R), a threshold that knows the background and the lesion's size.
+    """Return the voxels above T = B + (m - B) c(R)/m(R), a threshold that knows the background and the lesion's size; ``(z, y, x)``.
 
     B is the background, m the mean in the contour, c(R) and m(R) height at the edge and mean of a sphere of unit uptake and the
     contour's volume, blurred by the scanner: for large lesions half the height, for small ones more. The contour and its threshold
@@ -57,7 +57,7 @@ def by_adaptive_threshold(uptake: NDArray[Any], inside: Mask, background: float,
 
 
 def by_gradient(uptake: NDArray[Any], inside: Mask, background: float, grid: Grid) -> Mask:
-    """Return the voxels within the contour of equal uptake along which slope times radius is largest.
+    """Return the voxels within the contour of equal uptake along which slope times radius is largest, ``(z, y, x)``.
 
     The slope alone is steepest at the edge of a blurred plane, but σ²/R inside that of a sphere of radius R; the second derivative across
     the edge plus the Laplacian vanishes at the edge itself (Bouma 2005, IEEE Trans Pattern Anal Mach Intell 27:1501), which is where
@@ -82,7 +82,7 @@ def edge_share(radius: float) -> float:
 
 
 def blurred_sphere(r: Array, radius: float) -> Array:
-    """Return the profile at ``r`` of a unit sphere of ``radius`` blurred by a Gaussian, lengths in its standard deviation."""
+    """Return the profile at ``r`` of a unit sphere of ``radius`` blurred by a Gaussian, lengths in its standard deviation, any shape."""
     at = np.maximum(np.asarray(r, dtype=np.float64), 1e-6)
     edges = 0.5 * (special.erf((radius - at) / np.sqrt(2)) + special.erf((radius + at) / np.sqrt(2)))
     wings = (np.exp(-((radius - at) ** 2) / 2) - np.exp(-((radius + at) ** 2) / 2)) / (at * np.sqrt(2 * np.pi))

@@ -55,7 +55,7 @@ def without_lesions(labels: Labels) -> Labels:
 
 
 def on_grid(numbers: NDArray[Any], own: Grid, grid: Grid) -> NDArray[np.int32]:
-    """Return the numbers at the voxel centres of ``grid``: of the voxel each lies in, which keeps volumes; 0 outside."""
+    """Return the numbers at the voxel centres of ``grid``: of the voxel each lies in, which keeps volumes; 0 outside; ``(z, y, x)``."""
     if own.same_as(grid):
         return numbers.astype(np.int32)
     found = np.zeros(grid.shape, dtype=np.int32)

@@ -112,7 +112,7 @@ def lesions(seen: Scene) -> NDArray[np.int32]:
 def split(mask: Mask, seen: Scene) -> NDArray[np.int32]:
     """Return a mask of lesions that others drew as single ones, numbered head to foot: lesions that touch are parted at the saddle.
 
-    Pieces that lie mostly in organs of physiological uptake, or are smaller than the least volume, are left out.
+    Shape ``(z, y, x)``. Pieces that lie mostly in organs of physiological uptake, or are smaller than the least volume, are left out.
     """
     drawn = mask & seen.body & ~seen.there.physiological
     pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
@@ -166,7 +166,7 @@ def widened(box: Iterable[slice], shape: tuple[int, ...], by: int) -> tuple[slic
 
 
 def in_order(numbers: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
-    """Return the same lesions numbered from 1 in the order of ``head_to_foot``."""
+    """Return the same lesions numbered from 1 in the order of ``head_to_foot``, ``(z, y, x)``."""
     order = head_to_foot(numbers, grid)
     renumbered = np.zeros(int(numbers.max()) + 1, dtype=np.int32)
     renumbered[list(order)] = np.arange(1, len(order) + 1)
@@ -175,7 +175,10 @@ def in_order(numbers: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
 
 
 def head_to_foot(numbers: NDArray[Any], grid: Grid) -> tuple[int, ...]:
-    """Return the numbers that occur by the height of their centroids, the highest first; of equal heights the more right first."""
+    """Return the numbers that occur by the height of their centroids, the highest first; of equal heights the more right first.
+
+    ``numbers`` have the shape of the grid, ``(z, y, x)``.
+    """
     present = np.unique(numbers[numbers > 0])
     # a micrometre: the order must not hang on the last bits of a sum
     keys = np.round(centroids_mm(numbers, present.tolist(), grid), 3)
