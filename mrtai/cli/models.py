@@ -2,13 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mrtai.cli.progress import bar
 from mrtai.values.bundle import Bundle
 from mrtai.values.refusal import DosimetryError
 
-EPILOG = """A model is a MONAI bundle: configs/metadata.json, configs/inference.json, docs/README.md and models/model.onnx.
+HEADING: Final = ("name", "version", "task", "intended_use")
+EPILOG: Final = """A model is a MONAI bundle: configs/metadata.json, configs/inference.json, docs/README.md and models/model.onnx.
 Shipped models come with mrtai; a site's own lie in the folder that MRTAI_MODELS names, else in ~/.local/share/mrtai/models,
 and win over a shipped one of the same name. Every model is verified by its SHA-256 before it draws.
 
@@ -19,13 +20,13 @@ examples:
   mrtai models add wholeBody_ct_segmentation.zip
   mrtai segment --ct ct.nii.gz --model wholeBody_ct_segmentation --out labels.nii.gz
 """
-ADD = """Takes a bundle's folder, its zip, or an ONNX file in a bundle's folder; also those of MONAI's model zoo.
+ADD: Final = """Takes a bundle's folder, its zip, or an ONNX file in a bundle's folder; also those of MONAI's model zoo.
 
 How to prepare an image is read from the block "mrtai" of configs/metadata.json, else from the transforms of
-configs/inference.json (Orientationd, Spacingd, ScaleIntensityRanged), without running any code of it. Lobes become lungs,
-vertebrae the spine; other names of TotalSegmentator are kept. Nothing is unpickled: weights that are only .pt or .ts must be
-exported to ONNX once, and the refusal says how. A bundle whose digest or channels differ from its metadata is refused by name,
-and nothing half-written stays.
+configs/inference.json (Orientationd, Spacingd, ScaleIntensityRanged), without running any code
+of it. Lobes become lungs, vertebrae the spine; other names of TotalSegmentator are kept. Nothing is unpickled:
+weights that are only .pt or .ts must be exported to ONNX once, and the refusal says how. A bundle whose digest or
+channels differ from its metadata is refused by name, and nothing half-written stays.
 """
 
 
@@ -89,8 +90,12 @@ def _show(options: argparse.Namespace) -> dict[str, Any]:
     bundle = load_bundle(options.name)
     done = _told(bundle)
     lines = [f"{bundle.label}: {bundle.task}", bundle.intended_use]
-    lines += [f"{key.replace('_', ' ')}: {value}" for key, value in done.items() if key not in ("name", "version", "task", "intended_use")]
+    lines += [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in done.items() if key not in HEADING]
     return done | {"text": "\n".join(line for line in lines if line)}
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _told(bundle: Bundle) -> dict[str, Any]:

@@ -34,8 +34,8 @@ TAKEN: Final = frozenset({NO_SEGMENTER, *CLASSICAL})
 
 STALE_S: Final = 24 * SECONDS_PER_HOUR
 EXPORT: Final = (
-    "python -m monai.bundle onnx_export network_def --filepath models/model.onnx --ckpt_file models/model.pt "
-    "--meta_file configs/metadata.json --config_file configs/inference.json"
+    "python -c \"from monai.bundle import onnx_export; onnx_export('network_def', 'models/model.onnx', 'models/model.pt', "
+    "'configs/metadata.json', 'configs/inference.json')\""
 )
 
 Run = Callable[[Path, InputContract, str], Answer]

@@ -3,9 +3,12 @@
 import json
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 
 import pytest
+import torch
 
 from mrtai.engines.onnx_check import answer
 from mrtai.io.add_bundle import add_bundle
@@ -211,10 +214,22 @@ def test_axes_and_ranges_that_are_not_prepared_here_are_refused(tmp_path, models
 
 def test_pickled_weights_are_refused_with_the_way_to_onnx(tmp_path, models):
     refusal = refused(foreign(tmp_path / "pickled", weights="model.pt"), "only ONNX is run, and nothing is unpickled", models)
-    assert "python -m monai.bundle onnx_export network_def" in refusal.remedy
+    assert "from monai.bundle import onnx_export" in refusal.remedy
     for name in ("model.ts", "model.pt"):
         (tmp_path / name).write_bytes(b"PK\3\4")
         refused(tmp_path / name, "nothing is unpickled", models, "BUNDLE_NOT_ONNX")
+
+
+@pytest.mark.slow
+def test_the_way_to_onnx_that_a_refusal_names_works(tmp_path, models):
+    """With MONAI's own exporter, which writes one window of fixed size."""
+    told = inference(network_def={"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 105, "kernel_size": 3, "padding": 1})
+    zoo = foreign(tmp_path / "zoo", told=told, weights="model.pt")
+    torch.manual_seed(0)
+    torch.save(torch.nn.Conv3d(1, 105, 3, padding=1).state_dict(), zoo / "models" / "model.pt")
+    command = refused(zoo, "nothing is unpickled", models).remedy.partition(": ")[2].removeprefix("python")
+    subprocess.run(f"{sys.executable}{command}", shell=True, cwd=zoo, check=True, capture_output=True)
+    assert add_bundle(zoo, answer).bundle.weights.stat().st_size > 105 * 27 * 4
 
 
 def test_an_onnx_alone_is_refused(theirs, tmp_path, models):
