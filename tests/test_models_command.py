@@ -33,6 +33,7 @@ def test_a_model_is_added_listed_shown_and_verified(bundle, capsys):
     shown = told(capsys, "show", "by-number")
     assert "Not a medical device" in shown
     assert "spacing mm: 3.0" in shown
+    assert "## Where it fails" in shown
     assert "by-number@1.2.3" in told(capsys, "verify")
 
 

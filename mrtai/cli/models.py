@@ -41,7 +41,7 @@ def add_models(commands: Any) -> argparse.ArgumentParser:
     )
     acts = models.add_subparsers(metavar="ACT", required=True)
     _act(acts, "list", _list, "every model: name, version, what it draws, where it came from")
-    show = _act(acts, "show", _show, "one model: input, classes, intended use, digest")
+    show = _act(acts, "show", _show, "one model: input, regions, intended use, digest, and its card")
     show.add_argument("name", metavar="NAME", help="as in mrtai models list")
     verify = _act(acts, "verify", _verify, "compare digests and run one window of each; exit status 2 names what is spoiled")
     verify.add_argument("name", nargs="?", metavar="NAME", help="this one alone")
@@ -91,7 +91,9 @@ def _show(options: argparse.Namespace) -> dict[str, Any]:
     done = _told(bundle)
     lines = [f"{bundle.label}: {bundle.task}", bundle.intended_use]
     lines += [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in done.items() if key not in HEADING]
-    return done | {"text": "\n".join(line for line in lines if line)}
+    # the card says what it learned from, how well it does and where it fails
+    card = Path(done["card"]).read_text(encoding="utf-8", errors="replace").strip() if done["card"] else "no card (docs/README.md)"
+    return done | {"text": "\n".join(line for line in lines if line) + f"\n\n{card}"}
 
 
 def _plain(value: Any) -> str:
