@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from mrtai.cli import main
-from mrtai.cycle import CaseRequest, run_case
+from mrtai.cycle import CaseRequest, engines_for, plainly, read, segment, study_of
 from mrtai.io.bundles import load_bundle
 from mrtai.io.nifti import read_labels, write_image, write_labels
+from mrtai.io.protocols import load_protocol
+from mrtai.physics.align_scans import IDENTITY, on_one_grid
 from mrtai.reuse import reusing
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
@@ -92,7 +94,7 @@ def refusal(capsys, study, *options):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    assert run(write_study(folder / "study")) == 0
+    assert run(write_study(folder / "study"), "--lesion-segmenter", "adaptive") == 0
     return folder
 
 
@@ -103,7 +105,7 @@ def document(case, name):
 def test_a_study_without_contours_is_drawn_by_the_protocols_model(made, models):
     results, manifest = document(made / "case", "results.json"), document(made / "case", "manifest.json")
     assert results["engines"]["segmenter"] == "by-number@1.2.3"
-    assert results["engines"]["lesion_segmenter"] == "none"
+    assert results["engines"]["lesion_segmenter"] == manifest["parameters"]["lesion_segmenter"] == "adaptive"
     assert manifest["models"] == {"by-number@1.2.3": load_bundle("by-number").sha256}
     rows = {row["name"]: row for row in results["regions"]}
     _, liver, _ = anatomy(CT_GRID)
@@ -115,10 +117,10 @@ def test_a_study_without_contours_is_drawn_by_the_protocols_model(made, models):
 
 def test_the_report_says_which_model_drew_what(made):
     page = (made / "case" / "report.html").read_text("utf-8")
-    assert "Drawn automatically on the CT by the model by-number, version 1.2.3: lung left, liver. Lesions not looked for." in page
+    assert "Drawn automatically on the CT by the model by-number, version 1.2.3: lung left, liver. Lesions by the rule adaptive: " in page
 
 
-def test_a_drawn_case_is_made_again_equal(made):
+def test_a_drawn_case_is_made_again_by_what_the_run_was_asked_for(made):
     assert main(["replay", str(made / "case"), "--study", str(made / "study"), "--with", str(made / "site.toml")]) == 0
 
 
@@ -132,15 +134,6 @@ def test_given_contours_go_before_a_model(made, tmp_path):
     assert "lesion_segmenter" not in results["engines"]
     assert "spleen" in {row["name"] for row in results["regions"]}
     assert document(tmp_path / "case", "manifest.json")["models"] == {}
-
-
-def test_lesions_are_drawn_beside_organs_where_asked_for(made, tmp_path):
-    study = shutil.copytree(made / "study", tmp_path / "study")
-    shutil.copy(made / "site.toml", tmp_path)
-    assert run(study, "--lesion-segmenter", "adaptive") == 0
-    engines = document(tmp_path / "case", "results.json")["engines"]
-    assert (engines["segmenter"], engines["lesion_segmenter"]) == ("by-number@1.2.3", "adaptive")
-    assert document(tmp_path / "case", "manifest.json")["parameters"]["lesion_segmenter"] == "adaptive"
 
 
 def test_without_any_segmenter_a_study_without_contours_is_refused(made, capsys):
@@ -171,22 +164,42 @@ def test_without_a_ct_organs_cannot_be_drawn(tmp_path, capsys):
 
 
 def test_another_model_of_the_same_name_draws_again(made, models, tmp_path):
-    write_study(tmp_path / "study")
-    request = CaseRequest(tmp_path / "study", str(tmp_path / "site.toml"), tmp_path / "case")
+    request = CaseRequest(made / "study", str(made / "site.toml"), tmp_path / "case")
+    protocol = load_protocol(request.protocol)
+    cycle = read(study_of(request), protocol)
+    aligned = on_one_grid(cycle, lambda fixed, moving: IDENTITY)
 
-    def rooms_reused():
-        step = reusing(tmp_path / "kept", lambda room, *args: room(*args), code="1")
-        run_case(request, step)
-        return step.reused
+    def is_reused():
+        step = reusing(tmp_path / "kept", plainly, code="1")
+        step(segment, aligned, engines_for(protocol, request, cycle=cycle).segmenter)
+        return step.reused == ["segment"]
 
-    assert rooms_reused() == []
-    assert "segment" in rooms_reused()
+    assert not is_reused() and is_reused()
     kept = shutil.copytree(models / "by-number", tmp_path / "by-number")
     try:
         network = ByNumber()
         network.widths.data *= 1.01
         write_bundle(models / "by-number", network)
-        assert {"read", "align"} <= set(reused := rooms_reused()) and "segment" not in reused
+        assert not is_reused()
     finally:
         shutil.rmtree(models / "by-number")
         shutil.copytree(kept, models / "by-number")
+
+
+def test_the_command_draws_on_a_ct_alone(made, tmp_path, capsys):
+    ct, out = made / "study" / "scan1" / "ct.nii.gz", tmp_path / "drawn" / "organs.nii.gz"
+    capsys.readouterr()
+    assert main(["segment", "--ct", str(ct), "--model", "by-number", "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["regions"] == ["body", "lung_left", "liver"] and "ORGAN_VOLUME" in said["flags"]["liver"]
+    drawn = read_labels(out)
+    assert json.loads((out.parent / "organs.json").read_text()) == {"1": "body", "2": "lung_left", "3": "liver"}
+    true = anatomy(CT_GRID)[1]
+    assert 2 * (drawn.mask("liver") & true).sum() > 0.9 * (drawn.mask("liver").sum() + true.sum())
+
+
+def test_the_command_leaves_nothing_when_it_refuses(made, tmp_path, capsys):
+    spect, out = made / "study" / "scan1" / "spect.nii.gz", tmp_path / "organs.nii.gz"
+    assert main(["segment", "--ct", str(spect), "--model", "by-number", "--out", str(out)]) == 2
+    assert "not a CT in Hounsfield units" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
