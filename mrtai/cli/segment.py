@@ -24,7 +24,9 @@ def add_segment(commands: Any) -> argparse.ArgumentParser:
     segment.set_defaults(command=_segment)
     segment.add_argument("--ct", required=True, type=Path, metavar="CT", help="NIfTI, HU")
     segment.add_argument("--spect", type=Path, metavar="SPECT", help="NIfTI, Bq/mL: where lesions are drawn")
-    segment.add_argument("--pet", type=Path, metavar="PET", help="NIfTI, Bq/mL: where lesions are drawn without a SPECT")
+    segment.add_argument(
+        "--pet", type=Path, metavar="PET", help="NIfTI, Bq/mL: where lesions are drawn without a SPECT; with one, it shows where to look"
+    )
     segment.add_argument("--model", required=True, metavar="NAME", help="see mrtai models list; or threshold, adaptive, gradient")
     segment.add_argument("--out", required=True, type=Path, metavar="LABELS.nii.gz", help="names go to LABELS.json beside it")
     segment.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
@@ -64,6 +66,7 @@ def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") ->
     from mrtai.io.nifti import read_image
     from mrtai.physics.lesions import PET_FWHM_MM, SPECT_FWHM_MM
     from mrtai.values.image import Quantity
+    from mrtai.values.study import PriorPet
 
     path = options.spect or options.pet
     if path is None:
@@ -77,4 +80,6 @@ def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") ->
     uptake = read_image(path, Quantity.ACTIVITY_CONCENTRATION)
     look = Look(uptake, ct, fwhm_mm=SPECT_FWHM_MM if options.spect else PET_FWHM_MM)
     bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
-    return draw_lesions_on(options.model, look, organs, bundle=bundle, device=options.device, threads=options.threads)
+    both = options.spect is not None and options.pet is not None
+    prior = PriorPet(read_image(options.pet, Quantity.ACTIVITY_CONCENTRATION)) if both else None
+    return draw_lesions_on(options.model, look, organs, prior=prior, bundle=bundle, device=options.device, threads=options.threads)
