@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read, study_of
+from mrtai.cycle import dose_cycle, read, study_of
 from mrtai.engines.onnx_segmenter import OnnxSegmenter, scores
+from mrtai.engines_of_run import CaseRequest, chosen, engines_for
 from mrtai.io.bundles import load_bundle
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mrtai.cycle import CaseRequest, chosen, dose_cycle, engines_for, read, study_of
+from mrtai.cycle import dose_cycle, read, study_of
 from mrtai.engines import known_beside, tac_model
+from mrtai.engines_of_run import CaseRequest, chosen, engines_for
 from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.io.simulated_study import write_study

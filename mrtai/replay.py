@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mrtai.cycle import CaseRequest, Step, plainly, run_case
+from mrtai.cycle import Step, plainly, run_case
+from mrtai.engines_of_run import CaseRequest
 from mrtai.io.replay_compare import by_how_much, changed_versions, differences, without_state
 from mrtai.io.replay_inputs import Inputs, find_inputs
 from mrtai.values.protocol import NO_SEGMENTER

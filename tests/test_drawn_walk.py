@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mrtai.cli import main
-from mrtai.cycle import CaseRequest, engines_for, plainly, read, segment, study_of
+from mrtai.cycle import plainly, read, segment, study_of
+from mrtai.engines_of_run import CaseRequest, engines_for
 from mrtai.io.bundles import load_bundle
 from mrtai.io.nifti import read_labels, write_image, write_labels
 from mrtai.io.protocols import load_protocol

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from mrtai.cycle import Engines, dose_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.engines import dose_engine, known_beside, tac_model
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.local import Local
+from mrtai.engines_of_run import Engines
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.protocols import load_protocol
 from mrtai.io.results import require_valid, results

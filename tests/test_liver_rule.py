@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mrtai.cycle import Engines, dose_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.engines import known_beside, tac_model
 from mrtai.engines.local import Local
+from mrtai.engines_of_run import Engines
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.results import require_valid, results
 from mrtai.io.tables import nuclide

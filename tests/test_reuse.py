@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mrtai.cli import main
-from mrtai.cycle import CaseRequest, plainly, read, run_case, study_of
+from mrtai.cycle import plainly, read, run_case, study_of
+from mrtai.engines_of_run import CaseRequest
 from mrtai.io.nifti import write_labels
 from mrtai.io.study import read_study
 from mrtai.reuse import reusing

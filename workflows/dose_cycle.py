@@ -14,7 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
 
-from mrtai.cycle import CaseRequest, Step, run_case
+from mrtai.cycle import Step, run_case
+from mrtai.engines_of_run import CaseRequest
 from mrtai.io.case_folder import write_state
 from mrtai.io.code_version import code_sha256
 from mrtai.io.cycle_folder import CycleFolder, Snapshot

@@ -146,7 +146,8 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.cycle import CaseRequest, run_case
+    from mrtai.cycle import run_case
+    from mrtai.engines_of_run import CaseRequest
 
     wanted = {name: getattr(options, name) for name in CaseRequest.__dataclass_fields__ if name not in ("calibrations", "priors", "whole")}
     request = CaseRequest(**wanted, calibrations=tuple(options.calibrations), priors=tuple(options.priors))
