@@ -19,14 +19,14 @@ _LEADING: Final = 1
 
 
 def turned(array: NDArray[Number], axes: str) -> NDArray[Number]:
-    """Return an array ``(channels, z, y, x)`` along ``axes``."""
+    """Return an array of shape ``(channels, z, y, x)`` along ``axes``."""
     order = _order(axes)
     there = np.transpose(array, (0, *(n + _LEADING for n in order)))
     return np.flip(there, _backwards(axes))
 
 
 def turned_back(array: NDArray[Number], axes: str) -> NDArray[Number]:
-    """Return an array ``(channels, …)`` along ``axes`` as ``(channels, z, y, x)``."""
+    """Return an array of shape ``(channels, …)`` along ``axes`` as one of shape ``(channels, z, y, x)``."""
     forwards = np.flip(array, _backwards(axes))
     return np.transpose(forwards, (0, *(n + _LEADING for n in np.argsort(_order(axes)).tolist())))
 
