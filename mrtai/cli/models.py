@@ -23,7 +23,7 @@ examples:
 ADD: Final = """Takes a bundle's folder, its zip, or an ONNX file in a bundle's folder; also those of MONAI's model zoo.
 
 How to prepare an image is read from the block "mrtai" of configs/metadata.json, else from the transforms of
-configs/inference.json (Orientationd, Spacingd, ScaleIntensityRanged), without running any code
+configs/inference.json (Orientationd, Spacingd, ScaleIntensityRanged or ScaleIntensityd), without running any code
 of it. Lobes become lungs, vertebrae the spine; other names of TotalSegmentator are kept. Nothing is unpickled:
 weights that are only .pt or .ts must be exported to ONNX once, and the refusal says how. A bundle whose digest or
 channels differ from its metadata is refused by name, and nothing half-written stays.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrtai.engines.onnx_session import answer_of, session_of
+from mrtai.engines.own_range import for_image
 from mrtai.engines.prepare import labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
 from mrtai.physics.glands import gland_flags
@@ -77,20 +78,22 @@ class OnnxSegmenter:
     def drawn(self, ct: Image, progress: Progress = quiet) -> Labels:
         """Return the regions of a CT on its own grid, ``body`` among them, with flags where a person must look."""
         require_ct(ct)
-        image, grid = prepared([(ct.voxels, ct.grid)], self.bundle.contract)
-        shares, names = self._shares(image, lambda what, done: progress(what, 0.5 * done))
+        maps = [(ct.voxels, ct.grid)]
+        bundle = replace(self.bundle, contract=for_image(self.bundle.contract, maps))
+        image, grid = prepared(maps, bundle.contract)
+        shares, names = self._shares(bundle, image, lambda what, done: progress(what, 0.5 * done))
         found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
         _yield_crumbs(shares, found, names)
         voxels = labels_on(shares, grid, ct.grid)
         del shares  # the largest thing here, and the second pass makes its own
-        again, _ = self._shares(_disturbed(image, self.bundle), lambda what, done: progress(what, 0.5 + 0.5 * done))
+        again, _ = self._shares(bundle, _disturbed(image, bundle), lambda what, done: progress(what, 0.5 + 0.5 * done))
         _half_a_voxel_back(again)
         doubt = disagreement(found, cleaned(again.argmax(axis=0).astype(np.uint8), names), names)
         labels = Labels(voxels, names, ct.grid, origin=self.bundle.label)
         return replace(labels, flags=contour_flags(labels, ct, doubt, self.bundle.envelope))
 
-    def _shares(self, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
-        return by_name(self.bundle, scores(self.bundle, image, self.device, self.threads, progress))
+    def _shares(self, bundle: Bundle, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
+        return by_name(bundle, scores(bundle, image, self.device, self.threads, progress))
 
 
 def _without_body(labels: Labels) -> Labels:

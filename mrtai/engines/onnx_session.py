@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mrtai.physics.axes import turned, turned_back
 from mrtai.values.bundle import Bundle
 from mrtai.values.refusal import DosimetryError
 
@@ -28,10 +29,11 @@ def session_of(bundle: Bundle, device: str, threads: int) -> Any:
 def answer_of(session: Any, window: NDArray[np.float32], bundle: Bundle) -> NDArray[np.float32]:
     """Return the scores ``(classes, z, y, x)`` of one window ``(channels, z, y, x)``."""
     try:
-        (answers,) = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(window)[None]})
+        given = np.ascontiguousarray(turned(window, bundle.contract.axes))
+        (answers,) = session.run(None, {session.get_inputs()[0].name: given[None]})
     except Exception as cause:  # ONNX Runtime's errors share no public base class
         raise _unusable(bundle, f"{type(cause).__name__} on a window of {' x '.join(map(str, window.shape))}") from cause
-    answer: NDArray[np.float32] = answers[0]
+    answer: NDArray[np.float32] = turned_back(answers[0], bundle.contract.axes)
     if answer.shape[1:] != window.shape[1:] or len(answer) <= max(bundle.classes):
         told = f"its metadata name channel {max(bundle.classes)}"
         raise _unusable(bundle, f"the network answers {' x '.join(map(str, answer.shape))}, {told}")

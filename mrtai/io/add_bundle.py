@@ -20,7 +20,7 @@ from mrtai.io.foreign_bundle import foreign_classes, foreign_contract, foreign_t
 from mrtai.io.hashes import file_sha256
 from mrtai.physics.lesions import CLASSICAL
 from mrtai.units import SECONDS_PER_HOUR
-from mrtai.values.bundle import OUR_AXES, Answer, Bundle, InputContract
+from mrtai.values.bundle import Answer, Bundle, InputContract
 from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.refusal import DosimetryError
 
@@ -176,7 +176,6 @@ def _ours(name: str, metadata: Mapping[str, Any], inference: Mapping[str, Any] |
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         what, found = "what it says of its input and classes cannot be read", f'metadata.json, "mrtai": {cause}'
         raise _refused(name, what, found, "correct metadata.json", "BUNDLE_CONTRACT") from cause
-    require_supported(name, contract)
     names = {str(channel): region for channel, region in classes.items()}
     return {**given, "task": task, "sha256": digest, "contract": asdict(contract), "classes": names}
 
@@ -185,13 +184,6 @@ def _require_digest(name: str, said: str, digest: str) -> None:
     if said != digest:
         what, found = "its weights are not those of its metadata", f"SHA-256 {digest[:12]}…, metadata say {said[:12]}…"
         raise _refused(name, what, found, "get it again from where it was published", "BUNDLE_DIGEST")
-
-
-def require_supported(name: str, contract: InputContract) -> None:
-    """Refuse what the segmenter cannot do yet: axes other than ours, values stretched to each image's own range."""
-    if contract.axes != OUR_AXES or any(channel.stretched for channel in contract.channels):
-        found = f"axes {contract.axes}" + (", ScaleIntensityd" if any(channel.stretched for channel in contract.channels) else "")
-        raise _refused(name, "its input is not prepared here yet", found, "choose another model", "BUNDLE_CONTRACT")
 
 
 def _name(name: str) -> str:

@@ -207,9 +207,15 @@ def test_a_network_that_wants_more_than_one_ct_is_refused_without_a_contract(tmp
     refused(foreign(tmp_path / "mr", said=said), "1 channels of MR", models)
 
 
-def test_axes_and_ranges_that_are_not_prepared_here_are_refused(tmp_path, models):
-    refused(foreign(tmp_path / "ras", told=inference("RAS")), "axes RAS", models)
-    refused(foreign(tmp_path / "stretched", told=inference(values=STRETCHED)), "ScaleIntensityd", models)
+def test_the_model_zoos_axes_and_ranges_are_kept_in_the_contract(tmp_path, models):
+    zoo = foreign(tmp_path / "zoo", told=inference("RAS", STRETCHED, window=(8, 16, 24)), fixed=False)
+    contract = add_bundle(zoo, answer).bundle.contract
+    (channel,) = contract.channels
+    # the window is told along the network's own axes
+    assert (contract.axes, contract.patch) == ("RAS", (24, 16, 8))
+    assert channel.stretched
+    # 0 … 1 becomes -1 … 1
+    assert [(share - channel.shift) / channel.scale for share in (0.0, 1.0)] == [-1.0, 1.0]
 
 
 def test_pickled_weights_are_refused_with_the_way_to_onnx(tmp_path, models):
