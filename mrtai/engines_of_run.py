@@ -7,9 +7,8 @@ from typing import Any
 
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
 from mrtai.engines.curve_fit import BloodFit
-from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines.lesion_tracking import Tracked
-from mrtai.engines.segmenters import LESION_METHODS, WithLesions, organ_segmenter
+from mrtai.engines.segmenters import LESION_METHODS, TOTAL_SEGMENTATOR, Drawing, as_given, drawn_by
 from mrtai.io.bundles import load_bundle
 from mrtai.io.earlier_cycles import EarlierCase, by_region
 from mrtai.io.earlier_lesions import names_are_identities, read_earlier_lesions
@@ -19,7 +18,6 @@ from mrtai.io.priors import known_agent
 from mrtai.io.tables import nuclide
 from mrtai.physics.chain import chain
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
-from mrtai.values.bundle import Bundle
 from mrtai.values.chain import Chain
 from mrtai.values.half_life import Known
 from mrtai.values.nuclide import Nuclide
@@ -121,19 +119,17 @@ def engines_for(
     decay = nuclide(protocol.nuclide)
     population = known_agent(cycle.administration.agent if cycle else "") or known_agent(protocol.agent)
     priors = {} if population is None else population.kinetics
-    segmenter, models = _segmenter(protocol, request, cycle)
+    drawing = _drawing(protocol, request, cycle)
     lesions = read_earlier_lesions(earlier)
     # a person's names stay as they are, so that only those of drawn lesions mean the same in every cycle
-    same = bool(models) and names_are_identities(earlier, lesions)
+    same = not drawing.given and names_are_identities(earlier, lesions)
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=same))
     aligner = RigidAligner(seed=request.seed)
-    names = {"aligner": "rigid", "segmenter": "given-labels", "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
-    if models:
-        names |= {"segmenter": models[0].label, "lesion_segmenter": models[1].label if len(models) > 1 else protocol.lesion_segmenter}
+    names = {"aligner": "rigid", **drawing.names, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=aligner,
-        segmenter=Tracked(segmenter, aligner, lesions, rename=bool(models)),
+        segmenter=Tracked(drawing.segmenter, aligner, lesions, rename=not drawing.given),
         kinetics=tac_model(protocol.kinetics, known),
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
@@ -143,22 +139,20 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
-        models={model.label: model.sha256 for model in models},
+        models={model.label: model.sha256 for model in drawing.models},
     )
 
 
-def _segmenter(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> tuple[Segmenter, tuple[Bundle, ...]]:
-    """Return what draws, and its models: given contours first, the study's own next, then the protocol's model."""
+def _drawing(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> Drawing:
+    """Return what draws: contours given with the request, else the study's own, else the protocol's models."""
     if request.labels is not None:
-        return GivenLabels(read_labels(request.labels)), ()
+        return as_given(read_labels(request.labels))
     if protocol.segmenter == NO_SEGMENTER or (cycle and any(point.contours is not None for point in cycle.time_points)):
-        return GivenLabels(), ()
-    bundle, lesions, device, threads = load_bundle(protocol.segmenter), protocol.lesion_segmenter, request.device, request.threads
-    organs = organ_segmenter(bundle, device=device, threads=threads)
-    if lesions == NO_SEGMENTER:
-        return organs, (bundle,)
-    own = None if lesions in LESION_METHODS else load_bundle(lesions)
-    return WithLesions(organs, lesions, own, device, threads), (bundle,) if own is None else (bundle, own)
+        return as_given()
+    organs = None if protocol.segmenter == TOTAL_SEGMENTATOR else load_bundle(protocol.segmenter)
+    lesions = protocol.lesion_segmenter
+    model = None if lesions in LESION_METHODS else load_bundle(lesions)
+    return drawn_by(organs, lesions, model, device=request.device, threads=request.threads)
 
 
 def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None) -> DoseEngine:

@@ -36,26 +36,35 @@ def add_segment(commands: Any) -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines.onnx_segmenter import OnnxSegmenter
-    from mrtai.engines.segmenters import LESION_METHODS
+    from mrtai.engines.segmenters import LESION_METHODS, TOTAL_SEGMENTATOR
+    from mrtai.engines.total_segmentator import TotalSegmentator
     from mrtai.io.bundles import load_bundle
-    from mrtai.io.nifti import read_image, write_labels
+    from mrtai.io.nifti import read_image
     from mrtai.values.image import Quantity
 
-    bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
     ct = read_image(options.ct, Quantity.HOUNSFIELD)
+    if options.model == TOTAL_SEGMENTATOR:
+        return _written(TotalSegmentator(options.device, options.threads).drawn(ct), options.out)
+    bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
     organs = load_bundle(ORGANS) if bundle is None or bundle.task == "lesions" else bundle
     with bar("segmenting") as tell:
         labels = OnnxSegmenter(organs, options.device, options.threads).drawn(ct, tell)
         if bundle is None or bundle.task == "lesions":
             labels = _with_lesions(options, labels, ct)
-    write_labels(options.out, labels)
+    return _written(labels, options.out)
+
+
+def _written(labels: "Labels", out: Path) -> dict[str, Any]:
+    from mrtai.io.nifti import write_labels
+
+    write_labels(out, labels)
     flags = {name or "all": [flag.code for flag in told] for name, told in labels.flags.items() if told}
     told = "".join(f"\n  {name}: {', '.join(codes)}" for name, codes in flags.items())
     return {
-        "labels": str(options.out),
+        "labels": str(out),
         "regions": list(labels.names.values()),
         "flags": flags,
-        "text": f"{len(labels.names)} regions by {labels.origin}: {options.out}{told}",
+        "text": f"{len(labels.names)} regions by {labels.origin}: {out}{told}",
     }
 
 

@@ -1,5 +1,6 @@
 """Who draws: contours that are given, else a model on the CT, then lesions beside its organs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,9 @@ from mrtai.values.bundle import Bundle
 from mrtai.values.labels import Labels
 from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.report import Aligned
+
+TOTAL_SEGMENTATOR: Final = "total-segmentator"
+"""Draws organs with that library, where it and its weights are present; no bundle."""
 
 LESION_METHODS: Final = (*CLASSICAL, NO_SEGMENTER)
 """Names that draw lesions without a model; any other is a bundle's."""
@@ -33,10 +37,43 @@ class WithLesions:
         return draw_lesions(self.lesions, aligned, organs, bundle=self.bundle, device=self.device, threads=self.threads)
 
 
-def organ_segmenter(bundle: Bundle | None, *, device: str = "cpu", threads: int = 1) -> Segmenter:
-    """Return what draws organs with a model, and nothing but given contours without one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """What draws a run's regions.
+
+    Attributes:
+        names: engines as the report names them, ``segmenter`` and where one draws ``lesion_segmenter``.
+        models: whose digests the manifest keeps.
+        given: True where contours that somebody drew are taken as they are.
+    """
+
+    segmenter: Segmenter
+    names: Mapping[str, str]
+    models: tuple[Bundle, ...] = ()
+    given: bool = False
+
+
+def as_given(labels: Labels | None = None) -> Drawing:
+    """Return what takes ``labels``, else the contours that came with the study."""
+    return Drawing(GivenLabels(labels), {"segmenter": "given-labels"}, given=True)
+
+
+def drawn_by(organs: Bundle | None, lesions: str, lesion_model: Bundle | None = None, *, device: str = "cpu", threads: int = 1) -> Drawing:
+    """Return what draws organs with a bundle, without one with TotalSegmentator, and then ``lesions`` by rule or ``lesion_model``."""
+    segmenter, name = _organs(organs, device, threads)
+    models = tuple(model for model in (organs, lesion_model) if model is not None)
+    if lesions == NO_SEGMENTER:
+        return Drawing(segmenter, {"segmenter": name}, models)
+    both = WithLesions(segmenter, lesions, lesion_model, device, threads)
+    return Drawing(both, {"segmenter": name, "lesion_segmenter": lesion_model.label if lesion_model else lesions}, models)
+
+
+def _organs(bundle: Bundle | None, device: str, threads: int) -> tuple[Segmenter, str]:
     if bundle is None:
-        return GivenLabels()
+        from mrtai.engines.total_segmentator import TotalSegmentator, library_version, require_library
+
+        require_library()
+        return TotalSegmentator(device, threads), f"{TOTAL_SEGMENTATOR}@{library_version()}"
     from mrtai.engines.onnx_segmenter import OnnxSegmenter
 
-    return OnnxSegmenter(bundle, device, threads)
+    return OnnxSegmenter(bundle, device, threads), bundle.label

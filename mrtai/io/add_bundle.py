@@ -29,7 +29,7 @@ PAPERS: Final = ("README.md", "docs/*.md", "LICENSE*", "docs/*license*")
 """What goes with the weights: card and licence."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-TAKEN: Final = frozenset({NO_SEGMENTER, *CLASSICAL})
+TAKEN: Final = frozenset({NO_SEGMENTER, "total-segmentator", *CLASSICAL})
 """Names that draw without a bundle."""
 
 STALE_S: Final = 24 * SECONDS_PER_HOUR
