@@ -183,9 +183,10 @@ def test_labels_on_a_foreign_grid_leave_no_case(ideal, tmp_path, capsys):
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
-def test_a_study_without_contours_is_refused(ideal, tmp_path, capsys):
+def test_a_study_without_contours_is_refused_where_no_model_draws(ideal, tmp_path, capsys):
     study, _, _ = ideal
-    assert main(["run", str(study), "--protocol", "lu177-dotatate", "--out", str(tmp_path / "case")]) == 2
+    words = ["run", str(study), "--protocol", "lu177-dotatate", "--segmenter", "none", "--out", str(tmp_path / "case")]
+    assert main(words) == 2
     assert "no contours" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -35,8 +35,8 @@ def run(folder: Path) -> int:
     for old in (study, folder / "site"):
         shutil.rmtree(old, ignore_errors=True)
     _configure(folder)
-    console.print("A virtual 177Lu-DOTATATE patient, scanned at 24, 96 and 168 h, contours as a DICOM SEG of the first scan …")
-    status = mrtai(["simulate", "--out", str(study), "--protocol", "lu177-dotatate", "--seed", "1", "--contours"])
+    console.print("A virtual 177Lu-DOTATATE patient, scanned at 24, 96 and 168 h …")
+    status = mrtai(["simulate", "--out", str(study), "--protocol", "lu177-dotatate", "--seed", "1"])
     if status:
         return status
     case = Path()
@@ -44,9 +44,10 @@ def run(folder: Path) -> int:
         start = perf_counter()
         case, said = _receive(study / f"scan{number}")
         console.print(f"Scan {number} came in: {said} after {perf_counter() - start:.0f} s")
-    console.print(table(json.loads((case / "results.json").read_text(encoding="utf-8"))))
+    results = json.loads((case / "results.json").read_text(encoding="utf-8"))
+    console.print(table(results))
     console.print("±: standard uncertainty of the time–activity fit. A draft for research, not for clinical decisions.")
-    console.print("Contours were given by the simulator, not drawn by a model.")
+    console.print(f"Contours were drawn by the model {results['engines']['segmenter']}; no person has looked at them.")
     console.print(f"Report: [bold]{case / 'report.html'}[/bold]")
     console.print(f"A department's service on the same site: MRTAI_CONFIG={folder / 'mrtai.toml'} python -m workflows serve")
     return 0

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "rates", "measure", "check", "write")
 GPU: Final = "gpu"
-GPU_ROOMS: Final = frozenset({"integrate", "absorb", "rates", "check"})
+GPU_ROOMS: Final = frozenset({"segment", "integrate", "absorb", "rates", "check"})
 RETRIES: Final = 2
 RETRY_DELAY_S: Final = 5
 BY: Final = "mrtai"

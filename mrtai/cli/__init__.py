@@ -26,10 +26,11 @@ REFUSED: Final = 2
 
 EPILOGUE: Final = """examples:
   mrtai simulate --out study --seed 1
-  mrtai run study --protocol lu177-dotatate --labels study/truth/labels.nii.gz --out case
+  mrtai run study --protocol lu177-dotatate --out case
   mrtai export case --study study
   mrtai cumulate case1 case2 --out all
   mrtai replay case --study study
+  mrtai segment --ct ct.nii.gz --model organs-ct --out organs.nii.gz
   mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
 
 Research use only. Not a medical device. Decision support under a qualified person.
@@ -139,8 +140,8 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         "--segmenter", metavar="NAME", help="model that draws organs where nobody did, instead of the protocol's; see mrtai models list"
     )
     run.add_argument("--lesion-segmenter", metavar="NAME", help="what draws lesions then, instead of the protocol's; none for none")
-    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the dose engines run (default cpu)")
-    run.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of the dose engines (default 1)")
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models and dose engines run (default cpu)")
+    run.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of models and dose engines (default 1)")
     run.add_argument("--seed", type=seed, default=7, metavar="N", help="seed of registration and Monte Carlo (default 7)")
     return run
 

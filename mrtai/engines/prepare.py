@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrtai.physics.resample import index_map
+from mrtai.physics.resample import PARALLEL_TOLERANCE, index_map
 from mrtai.values.bundle import Channel, InputContract
-from mrtai.values.grid import Grid
+from mrtai.values.grid import Array, Grid
 
 Map = tuple[NDArray[np.generic], Grid]
 """Voxels ``(z, y, x)`` with their grid."""
@@ -85,12 +85,35 @@ def labels_on(scores: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.
             if low >= high:
                 continue
             shape, corner = (high - low, y.stop - y.start, x.stop - x.start), np.array([low, y.start, x.start])
-            here = ndimage.affine_transform(score, matrix, offset + matrix @ corner, output_shape=shape, order=1, mode="nearest")
+            here = _interpolated(score, matrix, offset + matrix @ corner, shape)
             so_far = best[low - start : high - start, y, x]
             wins = here > so_far
             so_far[wins] = here[wins]
             found[low:high, y, x][wins] = value
     return found
+
+
+def _interpolated(score: NDArray[np.float32], matrix: Array, offset: Array, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return linear interpolation at ``matrix @ index + offset``; axis by axis where axes are parallel, which is ten times as fast."""
+    axes = np.abs(matrix).argmax(axis=0)
+    steps = matrix[axes, range(3)]
+    if len(set(axes)) < 3 or not np.allclose(np.abs(matrix).sum(), np.abs(steps).sum(), rtol=0, atol=PARALLEL_TOLERANCE):
+        found: NDArray[np.float32] = ndimage.affine_transform(score, matrix, offset, output_shape=shape, order=1, mode="nearest")
+        return found
+    found = score.transpose(axes)
+    for axis, length in enumerate(shape):
+        found = _interpolated_along(found, axis, offset[axes[axis]] + steps[axis] * np.arange(length))
+    return found
+
+
+def _interpolated_along(values: NDArray[np.float32], axis: int, at: Array) -> NDArray[np.float32]:
+    last = values.shape[axis] - 1
+    at = np.clip(at, 0, last)
+    low = at.astype(int)
+    share = np.expand_dims((at - low).astype(np.float32), tuple({0, 1, 2} - {axis}))
+    first = values.take(low, axis)
+    result: NDArray[np.float32] = first + share * (values.take(np.minimum(low + 1, last), axis) - first)
+    return result
 
 
 def _box_above(score: NDArray[np.float32], least: float, own: Grid, grid: Grid) -> tuple[slice, slice, slice]:
