@@ -39,7 +39,7 @@ from training.lesions.evaluate import (
     threshold_dice,
     unevenly_cut,
 )
-from training.lesions.model import lesion_net, shares
+from training.lesions.model import LesionNet, shares
 from training.lesions.train import trained
 from training.lesions.virtual import virtual_scan
 
@@ -80,7 +80,7 @@ bowel and bladder are all in view. One patient, so an illustration.
 
 def network(weights: Path) -> Shares:
     """Return the network of finished weights."""
-    net = lesion_net()
+    net = LesionNet()
     net.load_state_dict(torch.load(weights, weights_only=True))
     return partial(shares, net)
 

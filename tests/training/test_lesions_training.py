@@ -30,7 +30,7 @@ from training.lesions.evaluate import counted, drawn
 from training.lesions.export import write
 from training.lesions.simulated import lump, scan
 
-TINY = loop.Settings(steps=4, batch=2, edge=16, channels=(4, 8), seed=3)
+TINY = loop.Settings(steps=4, batch=2, edge=16, coarser=1, channels=(4, 8, 8), seed=3)
 GRID = Grid.axial((20, 24, 22), (4.8, 4.8, 3.0))
 
 
@@ -105,9 +105,9 @@ def test_the_held_out_patient_is_not_learned_from(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(loop, "train", lambda folder, real, made, settings, start=None: seen.extend(real) or folder)
     volumes = real_volumes([patient("P-1"), patient("P-2", 1)], tmp_path, copies=2)
-    loop.trained(tmp_path, volumes, ("P-2",), "fold-1", TINY, seeds=range(0))
+    loop.trained(tmp_path, volumes, ("P-2",), "fold-1", (TINY, TINY), seeds=range(0))
     assert {volume.patient for volume in seen} == {"P-1"}
-    assert len(seen) == 2
+    assert len(seen) == 4  # two copies in either run
 
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, volume, monkeypatch):

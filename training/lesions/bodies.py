@@ -50,6 +50,7 @@ UPTAKE: dict[str, tuple[float, float, float, float]] = {
     "gallbladder": (1.0, 12.0, 3.0, 2.0),
     "ureter": (12.0, 15.0, 12.0, 8.0),
     "bowel": (2.5, 9.0, 3.5, 5.0),
+    "gas": (0.3, 0.3, 0.3, 0.3),
     "femur": (1.2, 1.0, 1.0, 0.8),
 }
 Add = Callable[..., None]
@@ -66,20 +67,7 @@ FURTHER_TISSUES = ("brain", "parotid", "submandibular", "thyroid", "myocardium",
 """Drawn by larger organ models only."""
 
 PARENCHYMA_TISSUES = ("liver", "spleen")
-FORBIDDEN = (
-    "air",
-    "brain",
-    "skull",
-    "left kidney",
-    "right kidney",
-    "bladder",
-    "myocardium",
-    "blood",
-    "bowel",
-    "stomach",
-    "ureter",
-    "gallbladder",
-)
+FORBIDDEN = ("air", "gas", "skull", "lacrimal", "pituitary", "ureter", *PHYSIOLOGICAL_TISSUES, *FURTHER_TISSUES)
 """No lesion is put there."""
 
 # centre, half-axes (x, y, z) [mm], HU; the left one of pairs, mirrored for the right
@@ -216,5 +204,9 @@ def _bowel(rng: np.random.Generator, add: Add) -> None:
         place = np.array([rng.uniform(-80, 80), rng.uniform(-70, -15), rng.uniform(-130, -20)])
         for _ in range(int(rng.integers(3, 9))):
             radius = rng.uniform(8, 16)
-            add("bowel", 20.0, place, np.array([radius, radius, radius * rng.uniform(1.2, 2.2)]), 90.0)
+            half = np.array([radius, radius, radius * rng.uniform(1.2, 2.2)])
+            add("bowel", rng.uniform(-20.0, 60.0), place, half, 90.0)
+            if rng.random() < 0.6:
+                # gas rises to the belly's side
+                add("gas", -900.0, place - np.array([0.0, 0.4 * radius, 0.0]), half * rng.uniform(0.3, 0.6), 90.0)
             place = np.clip(place + rng.normal(0, 22, 3), (-100, -75, -140), (100, 5, -10))

@@ -5,6 +5,7 @@ split between training and test, and ``require_apart`` refuses a mixture.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -131,7 +132,7 @@ def kept(path: Path, make: Callable[[], Volume]) -> Volume:
     if not path.exists():
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
+        part = path.with_suffix(f".{os.getpid()}.npz")
         np.savez(part, patient=made.patient, source=made.source, image=made.image, lesion=made.lesion)
         part.replace(path)
     with np.load(path) as stored:
@@ -222,8 +223,8 @@ def _varied(image: Floats, lesion: NDArray[np.int64], rng: np.random.Generator, 
         image[index[HOUNSFIELD]] = OUTSIDE[index[HOUNSFIELD]]
     if rng.random() < 0.25:
         image[[index[PHYSIOLOGICAL], index[PARENCHYMA]]] = 0
-    # head and feet stay where they are, except in crops that show no whole body
-    axes = [axis for axis in ((0, 1, 2) if real else (1, 2)) if rng.random() < 0.5]
+    # head and belly stay where they are, except in crops that show no whole body
+    axes = [axis for axis in ((0, 1, 2) if real else (2,)) if rng.random() < 0.5]
     return np.flip(image, tuple(axis + 1 for axis in axes)).copy(), np.flip(lesion, tuple(axes)).copy()
 
 

@@ -17,7 +17,7 @@ from mrtai.engines.lesion_input import LESION_CONTRACT
 from training.export import Model, Parity, export
 from training.lesions import simulated
 from training.lesions.evaluate import UNSEEN
-from training.lesions.model import CLASSES, lesion_net
+from training.lesions.model import CHANNELS, CLASSES, LesionNet
 
 DATA: Final = {
     "FDG PET/CT of 34 soft-tissue sarcomas": (
@@ -36,11 +36,9 @@ FAILURES: Final = (
 ENVELOPE: Final = {"voxel_mm": (1.0, 6.0), "extent_mm": (100.0, 1200.0)}
 
 
-def write(
-    weights: Path, out: Path, evaluation: Mapping[str, Sequence[Mapping[str, Any]]], channels: tuple[int, ...] | None = None
-) -> Parity:
+def write(weights: Path, out: Path, evaluation: Mapping[str, Sequence[Mapping[str, Any]]], channels: tuple[int, ...] = CHANNELS) -> Parity:
     """Write the bundle and return how far ONNX and network differ."""
-    network = lesion_net(channels) if channels else lesion_net()
+    network = LesionNet(channels)
     network.load_state_dict(torch.load(weights, weights_only=True))
     return export(network, out, _model(evaluation), samples())
 
@@ -81,7 +79,7 @@ def main() -> None:
     asked = parser.parse_args()
     figures = asked.work / "evaluation.json"
     evaluation = json.loads(figures.read_text(encoding="utf-8")) if figures.exists() else {}
-    parity = write(asked.work / "final" / "weights.pt", asked.out, evaluation, (4, 8, 8) if asked.smoke else None)
+    parity = write(asked.work / "final" / "weights.pt", asked.out, evaluation, (4, 8, 8) if asked.smoke else CHANNELS)
     print(json.dumps({"out": str(asked.out), "largest_difference": parity.largest_difference, "agreement": parity.agreement}))
 
 

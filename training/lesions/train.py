@@ -2,8 +2,9 @@
 
     python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--fold 1..5]
 
-First on simulated bodies alone (``base``), then real and simulated by halves: all real patients, or all but those of a fold. Volumes and
-checkpoints lie in the work folder; the same command goes on from the last checkpoint after a kill.
+First the coarse part of the network on simulated bodies alone (``base``); then, real and simulated by halves, the coarse part and all of
+it: on all real patients, or all but those of a fold. Volumes and checkpoints lie in the work folder; the same command goes on from the
+last checkpoint after a kill.
 """
 
 import argparse
@@ -11,30 +12,40 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from monai.losses import DiceCELoss
+from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from training.lesions.data import Volume, batch, case_scans, folds, real_volumes, require_apart, simulated_volumes, sts_scans, summary
-from training.lesions.model import CHANNELS, lesion_net
+from training.lesions.model import CHANNELS, LesionNet
 
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50
-SIMULATED: Final = range(240)
+SIMULATED: Final = range(360)
 """Seeds of the simulated bodies that are learned from; the evaluation's begin at 1000000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a training is asked for; written into its log."""
+    """What one run of the loop is asked for; written into its log.
 
-    steps: int = 2500
+    Attributes:
+        edge: of a patch, in voxels of 4 mm.
+        coarser: 2 trains the coarse part alone, on voxels of 8 mm.
+        averaging: share of the running average of weights that a step leaves.
+    """
+
+    steps: int = 2000
     batch: int = 4
-    edge: int = 48
+    edge: int = 64
+    coarser: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     averaging: float = 0.99
@@ -45,7 +56,10 @@ class Settings:
 
 
 BASE: Final = Settings()
-TUNED: Final = Settings(steps=1000, learning_rate=1e-3)
+TUNED: Final = (
+    Settings(steps=400, learning_rate=1e-3),
+    Settings(steps=500, edge=48, coarser=1),
+)
 
 
 def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings: Settings, start: Path | None = None) -> Path:
@@ -59,7 +73,7 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
         return weights
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    network = lesion_net(settings.channels).to(settings.device)
+    network = LesionNet(settings.channels).to(settings.device, memory_format=torch.channels_last_3d)
     if start is not None:
         network.load_state_dict(torch.load(start, weights_only=True))
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
@@ -75,9 +89,10 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
         while step < settings.steps:
             # drawn from seed and step alone: a resumed training sees what an uninterrupted one sees
             image, lesion = batch(real, made, size=settings.batch, edge=settings.edge, key=(settings.seed, step))
+            seen, truth = _coarser(image, lesion, settings)
             with torch.autocast(settings.device, dtype=torch.bfloat16):
-                scores = network.train()(torch.from_numpy(image).to(settings.device))  # (batch, classes, z, y, x)
-            loss = loss_of(scores.float(), torch.from_numpy(lesion[:, None]).to(settings.device))
+                scores = network.train()(seen, settings.coarser)  # (batch, classes, z, y, x)
+            loss = loss_of(scores.float(), truth)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -92,6 +107,16 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
     _saved(weights, averaged.module.state_dict())
     checkpoint.unlink()
     return weights
+
+
+def _coarser(image: NDArray[np.float32], lesion: NDArray[np.int64], settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return patches and labels ``(batch, 1, z, y, x)`` on the lattice that is trained on."""
+    seen, truth = torch.from_numpy(image).to(settings.device), torch.from_numpy(lesion[:, None]).to(settings.device)
+    if settings.coarser == 1:
+        return seen, truth
+    pool = partial(torch.nn.functional.avg_pool3d, kernel_size=settings.coarser)
+    # a quarter of a voxel is enough: small lesions must not vanish
+    return pool(seen), (pool(truth.float()) >= 0.25).long()
 
 
 def _resumed(checkpoint: Path, state: dict[str, Any]) -> int:
@@ -121,22 +146,28 @@ def trained_base(work: Path, settings: Settings = BASE, seeds: range = SIMULATED
 
 
 def trained(
-    work: Path, real: Sequence[Volume], held_out: Sequence[str], name: str, settings: Settings = TUNED, seeds: range = SIMULATED
+    work: Path,
+    real: Sequence[Volume],
+    held_out: Sequence[str],
+    name: str,
+    settings: tuple[Settings, Settings] = TUNED,
+    seeds: range = SIMULATED,
 ) -> Path:
     """Return the weights tuned on the volumes of all patients but those held out."""
     seen = [volume for volume in real if volume.patient not in held_out]
     require_apart((volume.patient for volume in seen), held_out)
-    base = trained_base(work, seeds=seeds)
-    return train(work / name, seen, simulated_volumes(seeds, work), settings, start=base)
+    made = simulated_volumes(seeds, work)
+    coarse = train(work / name / "coarse", seen, made, settings[0], start=trained_base(work, seeds=seeds))
+    return train(work / name, seen, made, settings[1], start=coarse)
 
 
 def smoke(work: Path) -> Path:
     """Return the weights of the whole path on tiny data made here."""
-    tiny = Settings(steps=6, batch=2, edge=16, channels=(4, 8, 8))
+    coarse, full = (Settings(steps=6, batch=2, edge=16, coarser=coarser, channels=(4, 8, 8)) for coarser in (2, 1))
     volumes = simulated_volumes(range(2), work)
-    base = train(work / "base", [], volumes, tiny)
+    base = train(work / "base", [], volumes, coarse)
     real = [replace(volumes[0], source="case")]
-    return train(work / "final", real, volumes[1:], tiny, start=base)
+    return train(work / "final", real, volumes[1:], full, start=base)
 
 
 def main() -> None:
@@ -151,7 +182,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="tiny data made here, a few steps")
     asked = parser.parse_args()
-    run = replace(TUNED, device=asked.device, threads=asked.threads)
+    first, second = (replace(one, device=asked.device, threads=asked.threads) for one in TUNED)
     if asked.smoke:
         print(smoke(asked.work))
     elif asked.base:
@@ -159,7 +190,9 @@ def main() -> None:
     else:
         scans = [*(sts_scans(asked.sts) if asked.sts else []), *(case_scans(asked.cases) if asked.cases else [])]
         held_out = folds(scan.patient for scan in scans)[asked.fold - 1] if asked.fold else ()
-        print(trained(asked.work, real_volumes(scans, asked.work), held_out, f"fold-{asked.fold}" if asked.fold else "final", run))
+        print(
+            trained(asked.work, real_volumes(scans, asked.work), held_out, f"fold-{asked.fold}" if asked.fold else "final", (first, second))
+        )
 
 
 if __name__ == "__main__":
