@@ -47,6 +47,8 @@ class Settings:
         Stage("coarse", (20, 24, 32), 4, batch=8, steps=2000, learning_rate=2e-3),
         Stage("middle", (40, 48, 64), 2, batch=2, steps=600, learning_rate=1.5e-3),
         Stage("fine", PATCH, 1, batch=1, steps=250, learning_rate=1e-3),
+        Stage("middle again", (40, 48, 64), 2, batch=2, steps=800, learning_rate=1.5e-3),
+        Stage("fine again", PATCH, 1, batch=1, steps=400, learning_rate=1e-3),
     )
     channels: tuple[int, ...] = CHANNELS
     seed: int = 7

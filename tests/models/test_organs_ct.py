@@ -1,0 +1,66 @@
+"""What the shipped `organs-ct` draws, on CTs that it did not learn from.
+
+Thresholds for the real CT are those that the model was accepted by; its labels are another model's (TotalSegmentator, fast), so this is
+agreement between models. The simulated CTs have unseen seeds.
+"""
+
+import numpy as np
+import pytest
+
+from mrtai.engines.onnx_segmenter import OnnxSegmenter, scores
+from mrtai.io.bundles import installed, load_bundle
+from mrtai.io.nifti import read_image
+from mrtai.values.image import Quantity
+from training.organs.evaluate import on_labelled, on_simulated
+
+MEGABYTE = 1e6
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle("organs-ct")
+
+
+@pytest.fixture(scope="module")
+def predict(bundle):
+    return lambda image: scores(bundle, image)
+
+
+def test_every_shipped_bundle_is_what_it_says_and_small_enough():
+    sizes = [load_bundle(name).weights.stat().st_size / MEGABYTE for name in installed()]
+    assert sizes
+    assert max(sizes) <= 40
+    assert sum(sizes) <= 100
+
+
+def test_the_card_tells_what_was_learned_from_and_how_well(bundle):
+    card = (bundle.weights.parents[1] / "docs" / "README.md").read_text(encoding="utf-8")
+    for words in ("## Learned from", "CC BY", "## How well it does", "## Where it fails", bundle.sha256, "Not a medical device"):
+        assert words in card
+
+
+def test_organs_of_a_simulated_patient_are_drawn(predict):
+    found = on_simulated(predict, 77)
+    for name in ("liver", "lung_left", "lung_right"):
+        assert found[name] >= 0.90, found
+    for name in ("kidney_left", "kidney_right", "spleen"):
+        assert found[name] >= 0.85, found
+
+
+def test_a_real_ct_that_was_never_learned_from_is_drawn(predict, real_torso):
+    found = on_labelled(predict, real_torso)
+    assert found["liver"] >= 0.90, found
+    for name in ("kidney_left", "kidney_right", "spleen"):
+        assert found[name] >= 0.85, found
+
+
+def test_organs_that_a_real_ct_cuts_are_flagged(bundle, real_torso):
+    labels = OnnxSegmenter(bundle).drawn(read_image(real_torso / "ct.nii.gz", Quantity.HOUNSFIELD))
+    for name in ("liver", "spleen"):
+        assert "ORGAN_CUT" in {flag.code for flag in labels.flags[name]}
+    assert np.unique(labels.voxels).size > 8
+
+
+@pytest.fixture(scope="module")
+def real_torso(real_data):
+    return real_data("ct/ts_torso_3mm")
