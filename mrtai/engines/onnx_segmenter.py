@@ -16,7 +16,8 @@ from mrtai.engines.own_range import for_image
 from mrtai.engines.prepare import labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
 from mrtai.physics.glands import gland_flags
-from mrtai.values.bundle import Bundle
+from mrtai.values.bundle import Bundle, InputContract
+from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
@@ -26,6 +27,13 @@ Scores = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 
 OVERLAP: Final = 0.5
+STEP: Final = 16
+"""Voxels between places where a window may begin: as many as one number of a network's deepest layer stands for."""
+
+BODY_HU: Final = -500.0
+MARGIN: Final = 2
+"""Voxels around the body: with the STEP's rounding, of air that the network needs to see a skin."""
+
 LEAST_EXTENT_MM: Final = 60.0
 """A CT thinner than this shows no organ whole, and no network was trained on it."""
 
@@ -80,7 +88,7 @@ class OnnxSegmenter:
         require_ct(ct)
         maps = [(ct.voxels, ct.grid)]
         bundle = replace(self.bundle, contract=for_image(self.bundle.contract, maps))
-        image, grid = prepared(maps, bundle.contract)
+        image, grid = around_body(*prepared(maps, bundle.contract), bundle.contract)
         shares, names = self._shares(bundle, image, lambda what, done: progress(what, 0.5 * done))
         found = cleaned(shares.argmax(axis=0).astype(np.uint8), names)
         _yield_crumbs(shares, found, names)
@@ -94,6 +102,28 @@ class OnnxSegmenter:
 
     def _shares(self, bundle: Bundle, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
         return by_name(bundle, scores(bundle, image, self.device, self.threads, progress))
+
+
+def around_body(image: Scores, grid: Grid, contract: InputContract) -> tuple[Scores, Grid]:
+    """Return the part of a CT on its lattice that holds the body, cut or filled up at multiples of ``STEP`` of the world's lattice.
+
+    A network that averages and strides sees the patient alike then, however much air is around and wherever the CT was cut.
+    """
+    channel = contract.channels[0]
+    found = ndimage.find_objects((image[0] > (BODY_HU - channel.shift) / channel.scale).view(np.uint8))
+    if not found:
+        return image, grid
+    first = np.rint(grid.origin_mm / grid.spacing_mm).astype(int)[::-1]
+    low = np.array([part.start for part in found[0]]) - MARGIN
+    high = np.array([part.stop for part in found[0]]) + MARGIN
+    low, high = (first + low) // STEP * STEP - first, -(-(first + high) // STEP) * STEP - first
+    z, y, x = (int(n) for n in high - low)
+    outside = (np.clip(channel.outside, channel.low, channel.high) - channel.shift) / channel.scale
+    result = np.full((1, z, y, x), outside, dtype=np.float32)
+    inner = [slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, grid.shape, strict=True)]
+    there = [slice(part.start - a, part.stop - a) for part, a in zip(inner, low, strict=True)]
+    result[0][tuple(there)] = image[0][tuple(inner)]
+    return result, Grid((z, y, x), grid.spacing_mm, grid.origin_mm + low[::-1] * grid.spacing_mm, grid.direction)
 
 
 def _without_body(labels: Labels) -> Labels:
@@ -121,7 +151,7 @@ def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1,
     session = session_of(bundle, device, threads)
     patch, size = bundle.contract.patch, image.shape[1:]
     padded = _padded(image, patch, bundle)
-    starts = [_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True)]
+    starts = [window_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True)]
     windows = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
     weight, total = _weight(patch), None
     for number, (z, y, x) in enumerate(windows):
@@ -223,10 +253,11 @@ def _padded(image: Scores, patch: tuple[int, int, int], bundle: Bundle) -> Score
     return np.stack(planes).astype(np.float32)
 
 
-def _starts(length: int, window: int) -> list[int]:
+def window_starts(length: int, window: int) -> list[int]:
     """Return where windows begin along one axis: evenly spread, at least ``OVERLAP`` of each shared with the next."""
     count = int(np.ceil((length - window) / (window * (1 - OVERLAP)))) + 1
-    return [0] if count <= 1 else [round(n * (length - window) / (count - 1)) for n in range(count)]
+    last = length - window
+    return [0] if count <= 1 else [round(n * last / (count - 1) / STEP) * STEP for n in range(count - 1)] + [last]
 
 
 def _weight(patch: tuple[int, int, int]) -> Scores:

@@ -2,14 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import onnxruntime
 import pytest
 from scipy import ndimage
 
-from mrtai.engines.onnx_segmenter import OnnxSegmenter, by_name, cleaned, scores
+from mrtai.engines.onnx_segmenter import STEP, OnnxSegmenter, around_body, by_name, cleaned, scores, window_starts
 from mrtai.engines.onnx_session import session_of
 from mrtai.engines.prepare import labels_on, lattice, on_lattice, prepared
 from mrtai.io.bundles import verified
@@ -114,6 +114,42 @@ def test_the_lattice_lies_on_multiples_of_its_spacing(ct):
     assert np.allclose(grid.direction, np.eye(3))
     low, high = ct.grid.corners_mm.min(axis=0), ct.grid.corners_mm.max(axis=0)
     assert np.all(grid.corners_mm.min(axis=0) <= low + 3) and np.all(grid.corners_mm.max(axis=0) >= high - 3)
+
+
+def framed(ct, before, after):
+    """The same CT with layers of air around it, numbers of voxels as ``(z, y, x)``."""
+    voxels = np.pad(ct.voxels, list(zip(before, after, strict=True)), constant_values=-1000.0)
+    origin = ct.grid.origin_mm - np.array(before[::-1]) * ct.grid.spacing_mm
+    return Image(voxels, ct.quantity, Grid(voxels.shape, ct.grid.spacing_mm, origin, ct.grid.direction))
+
+
+def patient():
+    """A body with air around it but at head and feet, where the CT ends."""
+    grid = Grid((50, 60, 70), (3.0, 3.0, 3.0), (-105.0, -90.0, 300.0), np.eye(3))
+    hu = np.full(grid.shape, -1000.0, np.float32)
+    hu[:, 12:48, 15:58] = np.random.default_rng(5).normal(0, 50, (50, 36, 43))
+    return Image(hu, Quantity.HOUNSFIELD, grid)
+
+
+def test_a_network_sees_the_patient_alike_however_much_air_is_around(bundle):
+    """Windows of the same size, at the same places of the world, with the same content."""
+    ct, seen = patient(), []
+    for one in (ct, framed(ct, (0, 3, 3), (0, 9, 0)), framed(ct, (0, 12, 15), (0, 3, 21))):
+        image, grid = around_body(*prepared([(one.voxels, one.grid)], bundle.contract), bundle.contract)
+        assert image.shape[1:] == grid.shape and not np.any(np.array(grid.shape) % STEP)
+        assert np.allclose(np.rint(grid.origin_mm / 3.0) % STEP, 0)
+        seen.append((image, grid))
+    for image, grid in seen[1:]:
+        assert grid.same_as(seen[0][1])
+        assert np.allclose(image, seen[0][0], atol=1e-5)
+
+
+def test_windows_begin_on_steps_and_reach_the_end():
+    for length, window in ((160, 96), (112, 80), (97, 96), (40, 96), (333, 128)):
+        starts = window_starts(length, window)
+        assert starts[0] == 0 and starts[-1] + window >= length
+        assert all(start % STEP == 0 for start in starts[:-1])
+        assert all(0 < after - before <= window - STEP for before, after in pairwise(starts))
 
 
 @pytest.mark.parametrize("seed", range(6))
