@@ -13,11 +13,10 @@ from scipy import ndimage
 
 from mrtai.engines.onnx_session import answer_of, session_of
 from mrtai.engines.own_range import for_image
-from mrtai.engines.prepare import labels_on, prepared
+from mrtai.engines.prepare import STEP, around_body, labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
 from mrtai.physics.glands import gland_flags
-from mrtai.values.bundle import Bundle, InputContract
-from mrtai.values.grid import Grid
+from mrtai.values.bundle import Bundle
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
@@ -27,12 +26,6 @@ Scores = NDArray[np.float32]
 Progress = Callable[[str, float], None]
 
 OVERLAP: Final = 0.5
-STEP: Final = 16
-"""Voxels between places where a window may begin: as many as one number of a network's deepest layer stands for."""
-
-BODY_HU: Final = -500.0
-MARGIN: Final = 2
-"""Voxels around the body: with the STEP's rounding, of air that the network needs to see a skin."""
 
 LEAST_EXTENT_MM: Final = 60.0
 """A CT thinner than this shows no organ whole, and no network was trained on it."""
@@ -102,28 +95,6 @@ class OnnxSegmenter:
 
     def _shares(self, bundle: Bundle, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
         return by_name(bundle, scores(bundle, image, self.device, self.threads, progress))
-
-
-def around_body(image: Scores, grid: Grid, contract: InputContract) -> tuple[Scores, Grid]:
-    """Return the part of a CT on its lattice that holds the body, cut or filled up at multiples of ``STEP`` of the world's lattice.
-
-    A network that averages and strides sees the patient alike then, however much air is around and wherever the CT was cut.
-    """
-    channel = contract.channels[0]
-    found = ndimage.find_objects((image[0] > (BODY_HU - channel.shift) / channel.scale).view(np.uint8))
-    if not found:
-        return image, grid
-    first = np.rint(grid.origin_mm / grid.spacing_mm).astype(int)[::-1]
-    low = np.array([part.start for part in found[0]]) - MARGIN
-    high = np.array([part.stop for part in found[0]]) + MARGIN
-    low, high = (first + low) // STEP * STEP - first, -(-(first + high) // STEP) * STEP - first
-    z, y, x = (int(n) for n in high - low)
-    outside = (np.clip(channel.outside, channel.low, channel.high) - channel.shift) / channel.scale
-    result = np.full((1, z, y, x), outside, dtype=np.float32)
-    inner = [slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, grid.shape, strict=True)]
-    there = [slice(part.start - a, part.stop - a) for part, a in zip(inner, low, strict=True)]
-    result[0][tuple(there)] = image[0][tuple(inner)]
-    return result, Grid((z, y, x), grid.spacing_mm, grid.origin_mm + low[::-1] * grid.spacing_mm, grid.direction)
 
 
 def _without_body(labels: Labels) -> Labels:

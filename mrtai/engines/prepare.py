@@ -20,6 +20,13 @@ Map = tuple[NDArray[np.generic], Grid]
 SLAB = 16
 """Slices of the target worked on at once: memory stays near that of the result."""
 
+STEP = 16
+"""Voxels between places where a window may begin: as many as one number of a network's deepest layer stands for."""
+
+BODY_HU = -500.0
+MARGIN = 2
+"""Voxels around the body: with the STEP's rounding, of air that the network needs to see a skin."""
+
 _FAR = 1e6
 """Voxels; beyond every image."""
 
@@ -65,6 +72,28 @@ def on_lattice(voxels: NDArray[np.generic], own: Grid, grid: Grid, outside: floa
     padded = np.pad(small, 1, mode="edge")
     result = ndimage.affine_transform(padded, matrix, offset + 1, output_shape=grid.shape, order=1, mode="constant", cval=outside)
     return np.asarray(result, dtype=np.float32)
+
+
+def around_body(image: NDArray[np.float32], grid: Grid, contract: InputContract) -> tuple[NDArray[np.float32], Grid]:
+    """Return the part of a CT on its lattice that holds the body, cut or filled up at multiples of ``STEP`` of the world's lattice.
+
+    A network that averages and strides sees the patient alike then, however much air is around and wherever the CT was cut.
+    """
+    channel = contract.channels[0]
+    found = ndimage.find_objects((image[0] > (BODY_HU - channel.shift) / channel.scale).view(np.uint8))
+    if not found:
+        return image, grid
+    first = np.rint(grid.origin_mm / grid.spacing_mm).astype(int)[::-1]
+    low = np.array([part.start for part in found[0]]) - MARGIN
+    high = np.array([part.stop for part in found[0]]) + MARGIN
+    low, high = (first + low) // STEP * STEP - first, -(-(first + high) // STEP) * STEP - first
+    z, y, x = (int(n) for n in high - low)
+    outside = (np.clip(channel.outside, channel.low, channel.high) - channel.shift) / channel.scale
+    result = np.full((1, z, y, x), outside, dtype=np.float32)
+    inner = [slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, grid.shape, strict=True)]
+    there = [slice(part.start - a, part.stop - a) for part, a in zip(inner, low, strict=True)]
+    result[0][tuple(there)] = image[0][tuple(inner)]
+    return result, Grid((z, y, x), grid.spacing_mm, grid.origin_mm + low[::-1] * grid.spacing_mm, grid.direction)
 
 
 def labels_on(scores: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.uint8]:

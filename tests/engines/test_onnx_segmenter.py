@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from scipy import ndimage
 
-from mrtai.engines.onnx_segmenter import STEP, OnnxSegmenter, around_body, by_name, cleaned, scores, window_starts
+from mrtai.engines.onnx_segmenter import OnnxSegmenter, by_name, cleaned, scores, window_starts
 from mrtai.engines.onnx_session import session_of
-from mrtai.engines.prepare import labels_on, lattice, on_lattice, prepared
+from mrtai.engines.prepare import STEP, around_body, labels_on, lattice, on_lattice, prepared
 from mrtai.io.bundles import verified
 from mrtai.physics.resample import index_map, resampled
 from mrtai.values.grid import Grid
