@@ -15,7 +15,7 @@ from mrtai.engines.onnx_session import answer_of, session_of
 from mrtai.engines.own_range import for_image
 from mrtai.engines.prepare import STEP, around_body, labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
-from mrtai.physics.glands import gland_flags
+from mrtai.physics.glands import with_gland_flags
 from mrtai.values.bundle import Bundle
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -72,9 +72,7 @@ class OnnxSegmenter:
                 remedy="send the CT of the same examination, or give contours with --labels",
                 code="NO_CT",
             )
-        labels = _without_body(self.drawn(ct))
-        case = (*labels.flags.get("", ()), *gland_flags(labels, ct, aligned.cycle.administration.agent))
-        return replace(labels, flags={**labels.flags, "": case}) if case else labels
+        return with_gland_flags(_without_body(self.drawn(ct)), ct, aligned.cycle.administration.agent)
 
     def drawn(self, ct: Image, progress: Progress = quiet) -> Labels:
         """Return the regions of a CT on its own grid, ``body`` among them, with flags where a person must look."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from mrtai.engines.onnx_segmenter import require_ct
 from mrtai.physics.contour_gates import contour_flags
+from mrtai.physics.glands import with_gland_flags
 from mrtai.values.class_names import our_region
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
@@ -55,7 +56,7 @@ class TotalSegmentator:
         point = aligned.cycle.time_points[aligned.reference]
         if point.ct is None:
             raise _refused("no CT to draw organs on", f"scan {point.index}", "a SPECT alone", "send its CT, or give --labels", "NO_CT")
-        return self.drawn(point.ct)
+        return with_gland_flags(self.drawn(point.ct), point.ct, aligned.cycle.administration.agent)
 
     def drawn(self, ct: Image) -> Labels:
         """Return the regions of a CT on its own grid, with flags where a person must look."""

@@ -1,6 +1,7 @@
 """Glands that take up PSMA ligands and lie in the head: told plainly where the CT shows their place and nothing drew them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from scipy import ndimage
@@ -29,6 +30,12 @@ def gland_flags(labels: Labels, ct: Image, agent: str) -> tuple[Flag, ...]:
     )
     remedy = "Give their contours with --labels or as SEG or RTSTRUCT, or add a model that draws them: mrtai models add, then --segmenter."
     return (Flag("GLANDS_NOT_SEGMENTED", Severity.INFO, text, remedy),)
+
+
+def with_gland_flags(labels: Labels, ct: Image, agent: str) -> Labels:
+    """Return the labels with what ``gland_flags`` tells of the whole case."""
+    told = gland_flags(labels, ct, agent)
+    return replace(labels, flags={**labels.flags, "": (*labels.flags.get("", ()), *told)}) if told else labels
 
 
 def above_lungs_mm(labels: Labels, ct: Image) -> float:

@@ -1,9 +1,12 @@
 """Glands of the head that take up PSMA ligands are told where their place is in view and nothing drew them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mrtai.physics.glands import gland_flags
+from mrtai.physics.glands import gland_flags, with_gland_flags
+from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -52,3 +55,11 @@ def test_only_what_was_not_drawn_is_told():
 
 def test_without_lungs_nothing_tells_where_the_head_is():
     assert gland_flags(*scan(250, ("spleen", "liver")), "PSMA-617") == ()
+
+
+def test_the_note_stands_beside_what_was_told_before():
+    labels, ct = scan(250)
+    before = Flag("CT_UNFAMILIAR", Severity.REVIEW, "…", "…")
+    told = with_gland_flags(replace(labels, flags={"": (before,)}), ct, "PSMA-617").flags[""]
+    assert [flag.code for flag in told] == ["CT_UNFAMILIAR", "GLANDS_NOT_SEGMENTED"]
+    assert with_gland_flags(labels, ct, "DOTATATE") is labels
