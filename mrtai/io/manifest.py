@@ -17,7 +17,18 @@ PRIOR_CT: Final = "prior ct"
 PRIOR_IMAGE: Final = re.compile(r"prior ([1-9][0-9]*) ([a-z0-9_]+\.(?:nii\.gz|json))")
 """How the images of earlier cycles stand among the inputs: number of the prior, then the file of its CASE."""
 
-LIBRARIES: Final = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "icrp107-database", "radioactivedecay", "torch")
+LIBRARIES: Final = (
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "pydicom",
+    "highdicom",
+    "nibabel",
+    "icrp107-database",
+    "radioactivedecay",
+    "torch",
+    "onnxruntime",
+)
 
 
 def case_manifest(report: Report, extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrtai.engines.prepare import labels_on, prepared
+from mrtai.engines.prepare import around_body, labels_on, prepared
 from mrtai.io.nifti import read_image, read_labels
 from mrtai.physics.resample import resampled
 from mrtai.simulate.anatomy import torso as formula_torso
@@ -43,8 +43,13 @@ def dice(drawn: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float | None:
 
 def drawn(predict: Predict, ct: Image) -> Bytes:
     """Return the classes on the CT's own grid, ``(z, y, x)``."""
-    image, grid = prepared([(ct.voxels, ct.grid)], CONTRACT)
-    return labels_on(predict(image), grid, ct.grid)
+    return drawn_on(predict, ct, ct.grid)
+
+
+def drawn_on(predict: Predict, ct: Image, grid: Grid) -> Bytes:
+    """Return the classes that are drawn on a CT at the voxels of another grid, ``(z, y, x)``."""
+    image, own = around_body(*prepared([(ct.voxels, ct.grid)], CONTRACT), CONTRACT)
+    return labels_on(predict(image), own, grid)
 
 
 def by_organ(found: Bytes, truth: Bytes, *, names: tuple[str, ...] = CLASSES[2:]) -> dict[str, float]:
@@ -92,8 +97,7 @@ def on_labelled(predict: Predict, folder: Path, changed: Callable[[Image], Image
     ``changed`` makes another CT of it first; its drawing is compared on the labels' own grid.
     """
     ct, labels = changed(read_image(folder / "ct.nii.gz", Quantity.HOUNSFIELD)), read_labels(folder / "labels.nii.gz")
-    image, own = prepared([(ct.voxels, ct.grid)], CONTRACT)
-    found, truth = labels_on(predict(image), own, labels.grid), np.zeros(labels.grid.shape, dtype=np.uint8)
+    found, truth = drawn_on(predict, ct, labels.grid), np.zeros(labels.grid.shape, dtype=np.uint8)
     for value, name in labels.names.items():
         name = our_name(name)
         if name in CLASSES:
