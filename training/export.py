@@ -29,6 +29,7 @@ class Model:
 
     Attributes:
         classes: region name by output channel, background first.
+        caution: what every report says of the model, where it misses its aims.
         evaluation: sections of the card: name → rows, each a mapping of column to value.
         data: what was learned from: name → licence and source.
         failures: where it is known to fail, one sentence each.
@@ -41,6 +42,7 @@ class Model:
     contract: InputContract
     classes: tuple[str, ...]
     envelope: Mapping[str, Any]
+    caution: str
     data: Mapping[str, str]
     evaluation: Mapping[str, Sequence[Mapping[str, Any]]]
     failures: Sequence[str]
@@ -193,6 +195,7 @@ def _metadata(model: Model, digest: str) -> dict[str, Any]:
             "contract": asdict(model.contract),
             "classes": {str(value): name for value, name in names.items() if value},
             "envelope": dict(model.envelope),
+            "caution": model.caution,
             "trained_from_commit": _commit(),
         },
     }

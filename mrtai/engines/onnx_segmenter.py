@@ -17,6 +17,7 @@ from mrtai.engines.prepare import STEP, around_body, labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
 from mrtai.physics.glands import with_gland_flags
 from mrtai.values.bundle import Bundle
+from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
@@ -89,10 +90,19 @@ class OnnxSegmenter:
         _half_a_voxel_back(again)
         doubt = disagreement(found, cleaned(again.argmax(axis=0).astype(np.uint8), names), names)
         labels = Labels(voxels, names, ct.grid, origin=self.bundle.label)
-        return replace(labels, flags=contour_flags(labels, ct, doubt, self.bundle.envelope))
+        flags = contour_flags(labels, ct, doubt, self.bundle.envelope)
+        return replace(labels, flags=_with_caution(flags, self.bundle))
 
     def _shares(self, bundle: Bundle, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
         return by_name(bundle, scores(bundle, image, self.device, self.threads, progress))
+
+
+def _with_caution(flags: dict[str, tuple[Flag, ...]], bundle: Bundle) -> dict[str, tuple[Flag, ...]]:
+    """Return the flags with what every report must say of a model that does less well than it should."""
+    if not bundle.caution:
+        return flags
+    told = Flag("MODEL_CAUTION", Severity.REVIEW, f"{bundle.caution}.", "Look at every contour; give edited ones with --labels.")
+    return {**flags, "": (*flags.get("", ()), told)}
 
 
 def _without_body(labels: Labels) -> Labels:

@@ -117,6 +117,7 @@ def _bundle(folder: Path, metadata: Mapping[str, Any]) -> Bundle:
         contract=contract_of(ours["contract"]),
         classes=classes,
         envelope=ours.get("envelope", {}),
+        caution=str(ours.get("caution", "")),
         intended_use=str(metadata.get("intended_use", "")),
     )
 

@@ -78,6 +78,7 @@ class Bundle:
         contract: what it must be given.
         classes: region name by output channel; channel 0 is the background and not named, ``body`` the body in no region.
         envelope: statistics of what it was trained on, by which a gate knows a foreign image.
+        caution: what every report says of this model, where it does less well than it should; empty where it does.
         intended_use: one sentence of its card.
     """
 
@@ -89,6 +90,7 @@ class Bundle:
     contract: InputContract
     classes: Mapping[int, str]
     envelope: Mapping[str, Any] = field(default_factory=dict)
+    caution: str = ""
     intended_use: str = ""
 
     def __post_init__(self) -> None:

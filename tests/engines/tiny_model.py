@@ -24,7 +24,7 @@ class ByNumber(torch.nn.Module):
 
 def write_bundle(folder, network=None, classes=CLASSES, contract=CONTRACT):
     """Write a bundle into ``folder`` and return it."""
-    model = Model(folder.name, "1.2.3", "organs", "by CT number", contract, classes, {}, {}, {}, (), "none")
+    model = Model(folder.name, "1.2.3", "organs", "by CT number", contract, classes, {}, "", {}, {}, (), "none")
     sample = np.linspace(-1, 1, 16**3 * len(contract.channels), dtype=np.float32).reshape(len(contract.channels), 16, 16, 16)
     export(network or ByNumber(), folder, model, [sample])
     return folder

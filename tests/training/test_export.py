@@ -65,6 +65,7 @@ def model(**changes):
         "contract": CONTRACT,
         "classes": CLASSES,
         "envelope": {"voxel_mm": (0.5, 5.0)},
+        "caution": "",
         "data": {"generated torsos": "Apache-2.0"},
         "evaluation": {"Dice on unseen torsos": [{"organ": "liver", "median": "0.91", "10th percentile": "0.84"}]},
         "failures": ("Large tumours were never seen.",),

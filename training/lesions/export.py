@@ -60,6 +60,7 @@ def _model(evaluation: Mapping[str, Sequence[Mapping[str, Any]]]) -> Model:
         contract=LESION_CONTRACT,
         classes=CLASSES,
         envelope=ENVELOPE,
+        caution="",
         data=DATA,
         evaluation=evaluation,
         failures=FAILURES,

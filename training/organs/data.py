@@ -156,7 +156,7 @@ class Samples(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sample ``number``."""
         rng = np.random.default_rng((self.seed, number))
-        if self.real and rng.random() < 0.2:
+        if self.real and (not self.anatomies or rng.random() < 0.2):
             which = int(rng.choice(len(self.real), p=self.shares))
             case = self.real[which]
             at, mirrored = _warp(rng, _middle(rng, self.real_points[which], case.labels.shape), self.patch, self.coarser)

@@ -30,7 +30,7 @@ from training.organs.paint import painted
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
-CASES: Final = 20
+CASES: Final = 10
 OWN_VOXELS: Final = {"voxel_mm": [0.3, 5.0], "slice_mm": [0.5, 6.5], "extent_mm": [90.0, 2300.0]}
 """What the preparation evens out; generated CTs have no voxels of their own."""
 
@@ -39,6 +39,12 @@ DATA: Final = {
     "organ shapes of 12 patients": "label maps, CC BY: modaresimr/evalseg after Gibson et al., IEEE TMI 2018, doi 10.1109/TMI.2018.2806309",
     "real CTs with contours of this repository": "CC BY 4.0, CC BY 3.0 and Apache-2.0, see training/organs/contours/README.md",
 }
+CAUTION: Final = (
+    "This version of organs-ct misses its accuracy aims: on a real CT it agrees with another model in Dice by 0.66 to 0.79 on kidneys, "
+    "0.84 on spleen and 0.78 on liver (aims 0.85, 0.85, 0.90); stomach, bladder and spine are worse"
+)
+"""Leave it empty once the aims are met; the tests of the shipped model say when."""
+
 FAILURES: Final = (
     "Contours of low contrast: stomach and bowel, pancreas beside spleen or kidney, urine against the bladder's wall in noise.",
     "Anatomy after surgery, transplanted or horseshoe kidneys, large tumours and ascites were hardly or never seen in training.",
@@ -73,12 +79,13 @@ def model(evaluation: dict[str, Any], ranges: dict[str, list[float]]) -> Model:
     stages = "; ".join(f"{s.name}: {s.steps} steps of {s.batch} x {s.patch} voxels of {3 * s.coarser} mm" for s in Settings().stages)
     return Model(
         name="organs-ct",
-        version="1.0.0",
+        version="0.1.0",
         task="organs",
         description="Organs on CT, native or with contrast, also low-dose CT of SPECT/CT and PET/CT.",
         contract=CONTRACT,
         classes=CLASSES,
         envelope=ranges,
+        caution=CAUTION,
         data=DATA,
         evaluation=evaluation,
         failures=FAILURES,
