@@ -98,11 +98,14 @@ class OnnxSegmenter:
 
 
 def _with_caution(flags: dict[str, tuple[Flag, ...]], bundle: Bundle) -> dict[str, tuple[Flag, ...]]:
-    """Return the flags with what every report must say of a model that does less well than it should."""
+    """Return the flags with what every report must say of a model that does less well than it should, once in full and at each region."""
     if not bundle.caution:
         return flags
-    told = Flag("MODEL_CAUTION", Severity.REVIEW, f"{bundle.caution}.", "Look at every contour; give edited ones with --labels.")
-    return {**flags, "": (*flags.get("", ()), told)}
+    remedy = "Look at the contour; give an edited one with --labels."
+    told = Flag("MODEL_CAUTION", Severity.REVIEW, f"{bundle.caution}.", remedy)
+    brief = Flag("MODEL_CAUTION", Severity.REVIEW, f"Drawn by {bundle.label}, which misses its accuracy aims.", remedy)
+    cautioned = {name: (*flags.get(name, ()), brief) for name in bundle.classes.values()}
+    return {**flags, **cautioned, "": (*flags.get("", ()), told)}
 
 
 def _without_body(labels: Labels) -> Labels:
