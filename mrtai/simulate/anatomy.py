@@ -1,8 +1,8 @@
 """A torso drawn at random from formulas: body, organs, spine with marrow, and lesions.
 
-Sizes follow ICRP 89's adult organs with about 10 % spread a side; positions are LPS millimetres around the middle of the
-view (liver on the patient's right: x negative; kidneys at the back: y positive; head: z positive). The torso is closed at
-both ends inside the view, so nothing is cut.
+Sizes follow ICRP 89's adult organs with about 10 % spread a side; kidneys lie in fat, as in patients. Positions are LPS
+millimetres around the middle of the view (liver on the patient's right: x negative; kidneys at the back: y positive; head:
+z positive). The torso is closed at both ends inside the view, so nothing is cut.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ OUTSIDE = -1
 
 FAT_MM = 12.0
 HULL_MM = 3.0
+PERIRENAL_FAT_MM = 8.0
 LESION_GAP_MM = 6.0
 VERTEBRA_PITCH_MM = 35.0
 
@@ -115,9 +116,12 @@ def torso(rng: np.random.Generator, *, only_liver_lesions: bool = False, renders
     A lesion is placed anew until ``renders`` (where given) accepts the anatomy that has it as its last region.
     """
     size = rng.normal(1.0, 0.03)
-    solids = [*_body(rng, size), *(_organ(rng, name, size) for name in _SOFT_ORGANS), *_spine(rng, size)]
-    organs = tuple(dict.fromkeys(t.region for t in ORGANS if t.region))
-    anatomy = Anatomy(ORGANS, tuple(solids), organs, ())
+    *others, left, right = [*_body(rng, size), *(_organ(rng, name, size) for name in _SOFT_ORGANS)]
+    # kidneys and the soft tissue around them have one CT number: as in patients, only the fat between shows where they end
+    fat = [replace(kidney.grown(PERIRENAL_FAT_MM), tissue=_INDEX["fat"]) for kidney in (left, right)]
+    solids = [*others, *fat, left, right, *_spine(rng, size)]
+    regions = tuple(dict.fromkeys(t.region for t in ORGANS if t.region))
+    anatomy = Anatomy(ORGANS, tuple(solids), regions, ())
     count = int(rng.integers(3, 7))
     in_liver = count if only_liver_lesions else int(rng.integers(1, count - 1))
     sites = ["liver"] * in_liver + [str(rng.choice(["node", "pelvis", "bone"])) for _ in range(count - in_liver)]
@@ -170,7 +174,7 @@ def _with_lesion(anatomy: Anatomy, rng: np.random.Generator, number: int, site: 
     name = f"lesion_{number}"
     hounsfield, allowed, gap_mm = {
         "liver": (45.0, {"liver"}, LESION_GAP_MM),
-        "node": (42.0, {"soft tissue"}, LESION_GAP_MM),
+        "node": (42.0, {"soft tissue", "fat"}, LESION_GAP_MM),
         "pelvis": (42.0, {"soft tissue"}, LESION_GAP_MM),
         "bone": (320.0, {"bone", "marrow"}, 0.5),
     }[site]
