@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from mrtai.io.case_folder import put_in_place
+from mrtai.io.atomic import put_in_place
 from mrtai.io.dicom_source import read_source
 from mrtai.io.dicom_write import Choices, write_objects
 from mrtai.io.hashes import file_sha256

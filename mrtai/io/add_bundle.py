@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mrtai.io.atomic import put_in_place
 from mrtai.io.bundle_zip import unpacked
 from mrtai.io.bundles import METADATA, WEIGHTS, contract_of, installed, own_models, read_json, verified
 from mrtai.io.foreign_bundle import foreign_classes, foreign_contract, foreign_task
@@ -21,7 +22,7 @@ from mrtai.io.hashes import file_sha256
 from mrtai.physics.lesions import CLASSICAL
 from mrtai.units import SECONDS_PER_HOUR
 from mrtai.values.bundle import Answer, Bundle, InputContract
-from mrtai.values.protocol import NO_SEGMENTER
+from mrtai.values.protocol import NO_SEGMENTER, TOTAL_SEGMENTATOR
 from mrtai.values.refusal import DosimetryError
 
 INFERENCE: Final = Path("configs") / "inference.json"
@@ -29,7 +30,7 @@ PAPERS: Final = ("README.md", "docs/*.md", "LICENSE*", "docs/*license*")
 """What goes with the weights: card and licence."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-TAKEN: Final = frozenset({NO_SEGMENTER, "total-segmentator", *CLASSICAL})
+TAKEN: Final = frozenset({NO_SEGMENTER, TOTAL_SEGMENTATOR, *CLASSICAL})
 """Names that draw without a bundle."""
 
 STALE_S: Final = 24 * SECONDS_PER_HOUR
@@ -65,7 +66,7 @@ def add_bundle(path: Path, run: Run, name: str | None = None) -> Added:
         bundle = verified(staged)
         require_same_channels(bundle, len(read_classes(staged)), run(bundle.weights, bundle.contract, f"model {called}"))
         before = _version(called)
-        _put(staged, models / called, work / "before")
+        put_in_place(staged, models / called, work / "before")
     return Added(verified(models / called), before)
 
 
@@ -222,19 +223,6 @@ def _workplace(models: Path) -> Iterator[Path]:
         ) from cause
     with work as folder:
         yield Path(folder)
-
-
-def _put(staged: Path, target: Path, aside: Path) -> None:
-    """Replace a bundle's folder by the staged one; the old one stays when that fails."""
-    if not target.exists():
-        staged.replace(target)
-        return
-    target.replace(aside)
-    try:
-        staged.replace(target)
-    except BaseException:
-        aside.replace(target)
-        raise
 
 
 def _not_onnx(name: str, found: str) -> DosimetryError:

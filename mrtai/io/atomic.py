@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,20 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(partial: Path, out: Path, aside: Path) -> None:
+    """Move ``partial`` to ``out``; what was there goes ``aside`` and comes back where the move fails."""
+    if not out.exists():
+        partial.replace(out)
+        return
+    out.replace(aside)
+    try:
+        partial.replace(out)
+    except BaseException:
+        aside.replace(out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

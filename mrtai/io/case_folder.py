@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from mrtai.io.atomic import write_bytes
+from mrtai.io.atomic import put_in_place, write_bytes
 from mrtai.io.cumulative import with_earlier
 from mrtai.io.manifest import SCHEMA as MANIFEST_SCHEMA
 from mrtai.io.manifest import case_manifest
@@ -180,20 +180,6 @@ def _write_images(report: Report, folder: Path) -> None:
         write_image(folder / f"dose_rate_{point.index}.nii.gz", rate)
     write_labels(folder / "labels.nii.gz", report.labels)
     write_labels(folder / "contours.nii.gz", report.contours)
-
-
-def put_in_place(partial: Path, out: Path, aside: Path) -> None:
-    """Move ``partial`` to ``out``; what was there goes ``aside`` and comes back where the move fails."""
-    if not out.exists():
-        partial.replace(out)
-        return
-    out.replace(aside)
-    try:
-        partial.replace(out)
-    except BaseException:
-        aside.replace(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _value(path: Path, key: str) -> str | None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from mrtai.io.case_folder import put_in_place
+from mrtai.io.atomic import put_in_place
 from mrtai.io.cumulative import SCHEMA, cumulative_document
 from mrtai.io.cumulative_page import cumulative_page
 from mrtai.io.cumulative_tables import cumulative_csv
