@@ -8,7 +8,7 @@ from typing import Any
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
 from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.lesion_tracking import Tracked
-from mrtai.engines.segmenters import LESION_METHODS, TOTAL_SEGMENTATOR, Drawing, as_given, drawn_by
+from mrtai.engines.segmenters import LESION_METHODS, Drawing, as_given, drawn_by
 from mrtai.io.bundles import load_bundle
 from mrtai.io.earlier_cycles import EarlierCase, by_region
 from mrtai.io.earlier_lesions import names_are_identities, read_earlier_lesions
@@ -21,7 +21,7 @@ from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.chain import Chain
 from mrtai.values.half_life import Known
 from mrtai.values.nuclide import Nuclide
-from mrtai.values.protocol import NO_SEGMENTER
+from mrtai.values.protocol import NO_SEGMENTER, TOTAL_SEGMENTATOR
 from mrtai.values.protocol import Protocol as DosimetryProtocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Cycle

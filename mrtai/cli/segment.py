@@ -36,11 +36,12 @@ def add_segment(commands: Any) -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines.onnx_segmenter import OnnxSegmenter
-    from mrtai.engines.segmenters import LESION_METHODS, TOTAL_SEGMENTATOR
+    from mrtai.engines.segmenters import LESION_METHODS
     from mrtai.engines.total_segmentator import TotalSegmentator
     from mrtai.io.bundles import load_bundle
     from mrtai.io.nifti import read_image
     from mrtai.values.image import Quantity
+    from mrtai.values.protocol import TOTAL_SEGMENTATOR
 
     ct = read_image(options.ct, Quantity.HOUNSFIELD)
     if options.model == TOTAL_SEGMENTATOR:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.engines.lesion_pet import placed
+from mrtai.engines.segmenters import LESION_METHODS
 from mrtai.physics.lesion_labels import on_grid, with_lesions, without_lesions
 from mrtai.physics.lesion_prior import MARGIN_MM, Searched, searched
 from mrtai.physics.lesions import CLASSICAL, PET_FWHM_MM, SPECT_FWHM_MM, Scene, Search, lesions, scene, split
@@ -17,14 +18,11 @@ from mrtai.values.bundle import Bundle
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion
 from mrtai.values.report import Aligned
 from mrtai.values.study import PriorPet
-
-NONE: Final = "none"
-METHODS: Final = (*CLASSICAL, NONE)
-"""Names that need no model; any other is that of a bundle."""
 
 LEAST_SCORE: Final = 0.5
 
@@ -79,7 +77,7 @@ class Drawer:
             "no model of that name draws lesions",
             where="lesion segmenter",
             found=repr(self.name),
-            remedy=f"choose {', '.join(METHODS)} or an installed bundle",
+            remedy=f"choose {', '.join(LESION_METHODS)} or an installed bundle",
             code="UNKNOWN_MODEL",
         )
 
@@ -138,7 +136,7 @@ def draw_lesions_on(
     threads: int = 1,
 ) -> Labels:
     """Return the organs with the lesions of one image, as ``draw_lesions`` does for a cycle."""
-    if name == NONE or any(is_lesion(one) for one in organs.names.values()):
+    if name == NO_SEGMENTER or any(is_lesion(one) for one in organs.names.values()):
         return organs
     drawer = Drawer(name, bundle, device, threads)
     seen = drawer.scene(look, organs)

@@ -9,11 +9,8 @@ from mrtai.physics.lesions import CLASSICAL
 from mrtai.ports import Segmenter
 from mrtai.values.bundle import Bundle
 from mrtai.values.labels import Labels
-from mrtai.values.protocol import NO_SEGMENTER
+from mrtai.values.protocol import NO_SEGMENTER, TOTAL_SEGMENTATOR
 from mrtai.values.report import Aligned
-
-TOTAL_SEGMENTATOR: Final = "total-segmentator"
-"""Draws organs with that library, where it and its weights are present; no bundle."""
 
 LESION_METHODS: Final = (*CLASSICAL, NO_SEGMENTER)
 """Names that draw lesions without a model; any other is a bundle's."""

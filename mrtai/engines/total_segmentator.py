@@ -26,10 +26,10 @@ from mrtai.physics.glands import with_gland_flags
 from mrtai.values.class_names import our_region
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.protocol import TOTAL_SEGMENTATOR
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned
 
-NAME: Final = "total_segmentator"
 FINE: Final = (291, 292, 293, 294, 295)
 """Data sets of the five networks at 1.5 mm."""
 
@@ -66,7 +66,7 @@ class TotalSegmentator:
         with tempfile.TemporaryDirectory(prefix="mrtai-") as folder:
             drawn, classes = self._run(ct, Path(folder), weights, fine)
         values, names = by_region(classes)
-        origin = f"{NAME}@{library_version()}, {'1.5' if fine else '3'} mm"
+        origin = f"{TOTAL_SEGMENTATOR}@{library_version()}, {'1.5' if fine else '3'} mm"
         labels = Labels(values[drawn], names, ct.grid, origin=origin)
         return replace(labels, flags=contour_flags(labels, ct, {}, {}))
 
@@ -85,7 +85,9 @@ class TotalSegmentator:
         logging.getLogger(__name__).debug("TotalSegmentator: %s%s", ended.stdout, ended.stderr)
         if ended.returncode != 0:
             last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-            raise _refused("TotalSegmentator failed", NAME, last[:200], "try it alone: TotalSegmentator --help", "TOTAL_SEGMENTATOR")
+            raise _refused(
+                "TotalSegmentator failed", TOTAL_SEGMENTATOR, last[:200], "try it alone: TotalSegmentator --help", "TOTAL_SEGMENTATOR"
+            )
         return _read(folder, ct)
 
     def _environment(self, folder: Path, weights: Path) -> dict[str, str]:
@@ -101,7 +103,9 @@ def require_library() -> None:
     """Refuse where the library is not installed."""
     if find_spec("totalsegmentator") is None:
         remedy = "pip install 'mrtai[totalsegmentator]', or choose another segmenter: mrtai models list"
-        raise _refused("TotalSegmentator is not installed", NAME, "no package totalsegmentator", remedy, "NO_TOTAL_SEGMENTATOR")
+        raise _refused(
+            "TotalSegmentator is not installed", TOTAL_SEGMENTATOR, "no package totalsegmentator", remedy, "NO_TOTAL_SEGMENTATOR"
+        )
 
 
 def library_version() -> str:
@@ -154,7 +158,7 @@ def _read(folder: Path, ct: Image) -> tuple[Any, Mapping[int, str]]:
     moved = np.abs(image.affine - RAS_PER_LPS @ ct.grid.affine).max()
     if drawn.shape != ct.grid.shape or moved > AFFINE_TOLERANCE_MM or not set(np.unique(drawn).tolist()) <= {0, *classes}:
         found = f"{drawn.shape} voxels, {moved:.3g} mm off, labels up to {drawn.max()}"
-        raise _refused("TotalSegmentator drew something else than this CT", NAME, found, "update it", "TOTAL_SEGMENTATOR")
+        raise _refused("TotalSegmentator drew something else than this CT", TOTAL_SEGMENTATOR, found, "update it", "TOTAL_SEGMENTATOR")
     return drawn, classes
 
 

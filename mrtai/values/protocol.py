@@ -9,6 +9,8 @@ from mrtai.values.chain import Progeny
 TIA_MAPS: Final = ("shares", "voxel-fit")
 
 NO_SEGMENTER: Final = "none"
+TOTAL_SEGMENTATOR: Final = "total-segmentator"
+"""Draws organs with that library, where it and its weights are present; no bundle."""
 
 CHECK_HISTORIES: Final = 1_000_000
 """Enough for 1 to 2 % in every organ of a 177Lu patient, in two or three seconds."""

@@ -90,7 +90,7 @@ def test_lobes_are_one_lung_on_the_cts_own_grid(library, weights, ct):
     np.testing.assert_array_equal(labels.mask("liver"), ct.voxels == 100)
     np.testing.assert_array_equal(labels.mask("lung_left"), ct.voxels == -700)
     assert labels.grid.same_as(ct.grid)
-    assert labels.origin == "total_segmentator@unknown, 1.5 mm"
+    assert labels.origin == "total-segmentator@unknown, 1.5 mm"
     seen = json.loads(library.read_text())
     assert (seen["fast"], seen["ml"], seen["task"], seen["device"], seen["cores"]) == (False, True, "total", "cpu", 2)
     assert seen["weights"] == str(folder)
