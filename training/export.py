@@ -136,8 +136,7 @@ def write_metadata(folder: Path, model: Model, parity: Parity) -> None:
 
 
 def _metadata(model: Model, digest: str) -> dict[str, Any]:
-    names = dict(enumerate(model.classes))
-    patch = [f"{2**5}*n"] * 3
+    """Return MONAI's metadata with our block, which says what the network must be given and what each channel of its answer is."""
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
         "version": model.version,
@@ -159,46 +158,41 @@ def _metadata(model: Model, digest: str) -> dict[str, Any]:
         "eval_metrics": {},
         "intended_use": "Research. Not a medical device: decision support under a qualified person.",
         "references": [],
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "hounsfield" if model.contract.channels[0].quantity == "HU" else "magnitude",
-                    "modality": "CT" if model.contract.channels[0].quantity == "HU" else "PT",
-                    "num_channels": len(model.contract.channels),
-                    "spatial_shape": patch,
-                    "dtype": "float32",
-                    "value_range": [
-                        min((c.low - c.shift) / c.scale for c in model.contract.channels),
-                        max((c.high - c.shift) / c.scale for c in model.contract.channels),
-                    ],
-                    "is_patch_data": True,
-                    "channel_def": {str(n): c.quantity for n, c in enumerate(model.contract.channels)},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "image",
-                    "format": "segmentation",
-                    "num_channels": len(model.classes),
-                    "spatial_shape": patch,
-                    "dtype": "float32",
-                    "value_range": [],
-                    "is_patch_data": True,
-                    "channel_def": {str(value): name for value, name in names.items()},
-                }
-            },
-        },
+        "network_data_format": _network_data_format(model),
         "mrtai": {
             "task": model.task,
             "sha256": digest,
             "contract": asdict(model.contract),
-            "classes": {str(value): name for value, name in names.items() if value},
+            "classes": {str(value): name for value, name in enumerate(model.classes) if value},
             "envelope": dict(model.envelope),
             "caution": model.caution,
             "trained_from_commit": _commit(),
         },
     }
+
+
+def _network_data_format(model: Model) -> dict[str, Any]:
+    """Return MONAI's description of the network's input and output."""
+    channels, on_ct = model.contract.channels, model.contract.channels[0].quantity == "HU"
+    # five halvings at most, so any size that is a multiple of 32 fits
+    shared = {"type": "image", "spatial_shape": ["32*n"] * 3, "dtype": "float32", "is_patch_data": True}
+    ends = [(bound - c.shift) / c.scale for c in channels for bound in (c.low, c.high)]
+    image = {
+        **shared,
+        "format": "hounsfield" if on_ct else "magnitude",
+        "modality": "CT" if on_ct else "PT",
+        "num_channels": len(channels),
+        "value_range": [min(ends), max(ends)],
+        "channel_def": {str(number): channel.quantity for number, channel in enumerate(channels)},
+    }
+    answer = {
+        **shared,
+        "format": "segmentation",
+        "num_channels": len(model.classes),
+        "value_range": [],
+        "channel_def": {str(value): name for value, name in enumerate(model.classes)},
+    }
+    return {"inputs": {"image": image}, "outputs": {"pred": answer}}
 
 
 def _inference(model: Model) -> dict[str, Any]:

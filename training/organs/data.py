@@ -32,6 +32,9 @@ from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, TWINS, UNKN
 
 PATCH: Final = (80, 96, 128)
 CONTRACT: Final = InputContract((Channel("HU", -1000.0, 1000.0, 0.0, 200.0, AIR_HU),), SPACING_MM, PATCH)
+HELD_OUT: Final = 0.2
+"""Of the patients of reviewed cases; they are measured, not learned from."""
+
 CONTOURS: Final = Path(__file__).parent / "contours"
 
 Bytes = NDArray[np.uint8]

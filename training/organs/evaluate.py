@@ -22,9 +22,9 @@ from mrtai.simulate.voxelise import voxelised
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from training.organs.canvas import SPACING_MM
-from training.organs.data import CONTRACT, make_anatomy
+from training.organs.data import CONTRACT, Drawn, make_anatomy
 from training.organs.paint import painted
-from training.organs.tissues import CLASSES, LABEL_OF_TISSUE
+from training.organs.tissues import CLASSES, LABEL_OF_TISSUE, UNKNOWN
 
 Bytes = NDArray[np.uint8]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -80,6 +80,13 @@ def on_generated(predict: Predict, number: int, label_maps: list[Path]) -> dict[
     hu = painted(np.random.default_rng((UNSEEN, number)), tissue)
     grid = Grid.axial(tissue.shape, (SPACING_MM,) * 3)
     return by_organ(drawn(predict, Image(hu, Quantity.HOUNSFIELD, grid)), LABEL_OF_TISSUE[tissue])
+
+
+def on_reviewed(predict: Predict, case: Drawn) -> dict[str, float]:
+    """Return Dice by organ on a reviewed case, where somebody said what lies there."""
+    grid = Grid.axial(case.hu.shape, (SPACING_MM,) * 3)
+    found, known = drawn(predict, Image(case.hu, Quantity.HOUNSFIELD, grid)), case.labels != UNKNOWN
+    return by_organ(np.where(known, found, 0).astype(np.uint8), np.where(known, case.labels, 0).astype(np.uint8))
 
 
 def low_dose(ct: Image) -> Image:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from training.organs.data import PATCH, Bytes, Drawn, Samples, read_anatomies, read_cases, read_contours, split
+from training.organs.data import HELD_OUT, PATCH, Bytes, Drawn, Samples, read_anatomies, read_cases, read_contours, split
 from training.organs.model import CHANNELS, OrganNet
 from training.organs.tissues import CLASSES, UNKNOWN
 
@@ -49,6 +49,9 @@ class Settings:
         Stage("fine", PATCH, 1, batch=1, steps=250, learning_rate=1e-3),
         Stage("middle again", (40, 48, 64), 2, batch=2, steps=800, learning_rate=1.5e-3),
         Stage("fine again", PATCH, 1, batch=1, steps=400, learning_rate=1e-3),
+        Stage("coarse, third", (20, 24, 32), 4, batch=8, steps=5000, learning_rate=2e-3),
+        Stage("middle, third", (40, 48, 64), 2, batch=2, steps=1500, learning_rate=1.5e-3),
+        Stage("fine, third", PATCH, 1, batch=1, steps=800, learning_rate=1e-3),
     )
     channels: tuple[int, ...] = CHANNELS
     seed: int = 7
@@ -153,7 +156,7 @@ def main() -> None:
     parser.add_argument("--device", default=usual.device, help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=usual.threads)
     asked = parser.parse_args()
-    real = read_contours() + (split(read_cases(asked.cases), 0.2, asked.seed)[0] if asked.cases else [])
+    real = read_contours() + (split(read_cases(asked.cases), HELD_OUT, asked.seed)[0] if asked.cases else [])
     settings = Settings(seed=asked.seed, device=asked.device, threads=asked.threads)
     train(asked.work, read_anatomies(asked.work), real, settings)
 
