@@ -6,10 +6,12 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mrtai.io.clock import seconds_between
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.toml_file import instant, number, read_toml, require_keys, text
-from mrtai.values.calibration import Calibration
+from mrtai.values.calibration import Calibration, Recovery
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "CALIBRATION_FILE"
@@ -110,9 +112,14 @@ def _dead_time(table: dict[str, Any], where: str) -> float | None:
     return _float(part, "tau_us", where)
 
 
-def _recovery(table: dict[str, Any], where: str) -> tuple[float, float] | None:
+def _recovery(table: dict[str, Any], where: str) -> Recovery | None:
     part = table.get("recovery")
     if part is None:
         return None
-    require_keys(part, {"beta_ml", "gamma", "covariance"}, where=f"{where} [recovery]", code=CODE)
-    return _float(part, "beta_ml", where), _float(part, "gamma", where)
+    where = f"{where} [recovery]"
+    require_keys(part, {"beta_ml", "gamma", "covariance"}, where=where, code=CODE)
+    rows = np.array(part.get("covariance", np.zeros((2, 2)).tolist()), dtype=np.float64)
+    if rows.shape != (2, 2):
+        raise ValueError(f"covariance = {part['covariance']}: two rows of two numbers are needed")
+    (a, b), (c, d) = rows.tolist()
+    return Recovery(_float(part, "beta_ml", where), _float(part, "gamma", where), ((a, b), (c, d)))

@@ -2,6 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Recovery coefficient of a compact object of volume v [mL]: RC = 1/(1 + (β/v)^γ), fitted to spheres.
+
+    ``covariance`` is that of (``beta_ml``, ``gamma``), row by row.
+    """
+
+    beta_ml: float
+    gamma: float
+    covariance: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+
+    def __post_init__(self) -> None:
+        if not (self.beta_ml > 0 and self.gamma > 0):
+            raise ValueError(f"recovery: beta_ml and gamma must be positive, got {self.beta_ml} mL and {self.gamma}")
+        (a, b), (c, d) = self.covariance
+        if not (all(isfinite(x) for x in (a, b, c, d)) and b == c and a >= 0 and d >= 0 and a * d - b * b >= -1e-9 * a * d):
+            raise ValueError(f"recovery: no covariance of two numbers: {self.covariance}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +32,7 @@ class Calibration:
         sensitivity_cps_per_mbq: counts per second and MBq **per detector head**.
         sensitivity_sd: its standard uncertainty, in the same unit.
         dead_time_tau_us: paralysable dead time per event, None when not measured.
-        recovery: ``beta_ml`` and ``gamma`` of RC = 1/(1 + (beta/v)^gamma), None when not measured.
+        recovery: recovery coefficients by volume, None when not measured.
         sha256: digest of the file.
     """
 
@@ -25,7 +45,7 @@ class Calibration:
     valid_to: datetime
     sha256: str
     dead_time_tau_us: float | None = None
-    recovery: tuple[float, float] | None = None
+    recovery: Recovery | None = None
 
     def __post_init__(self) -> None:
         if not self.sensitivity_cps_per_mbq > 0:
