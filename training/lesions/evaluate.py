@@ -27,8 +27,8 @@ COVERED: Final = 0.1
 """A lesion counts as found when a tenth of it is drawn."""
 
 ANYWHERE: Final = np.ones((3, 3, 3))
-UNSEEN: Final = 1_000_000
-"""First seed of the simulated bodies that no training sees."""
+UNSEEN: Final = 2_000_000
+"""First seed of the simulated bodies that no training sees and nobody looked at while the network was designed."""
 
 OF_MAXIMUM: Final = tuple(np.arange(0.10, 0.71, 0.02).round(2).tolist())
 SUV: Final = tuple(np.arange(0.6, 8.1, 0.2).round(1).tolist())

@@ -2,9 +2,9 @@
 
     python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--fold 1..5]
 
-First the coarse part of the network on simulated bodies alone (``base``); then, real and simulated by halves, the coarse part and all of
-it: on all real patients, or all but those of a fold. Volumes and checkpoints lie in the work folder; the same command goes on from the
-last checkpoint after a kill.
+First the coarse part of the network on simulated bodies alone (``base``, ``base-longer``); then, real and simulated by halves, the
+coarse part and all of it: on all real patients, or all but those of a fold. Volumes and checkpoints lie in the work folder; the same
+command goes on from the last checkpoint after a kill.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from training.lesions.model import CHANNELS, LesionNet
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50
 SIMULATED: Final = range(360)
-"""Seeds of the simulated bodies that are learned from; the evaluation's begin at 1000000."""
+"""Seeds of the simulated bodies that are learned from; the evaluation's begin at 2000000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Settings:
 
 
 BASE: Final = Settings()
+LONGER: Final = Settings(learning_rate=1.5e-3, seed=8)
+"""Once more on simulated bodies: other patches, a slower end."""
+
 TUNED: Final = (
     Settings(steps=400, learning_rate=1e-3),
     Settings(steps=500, edge=48, coarser=1),
@@ -143,8 +146,9 @@ def _log(folder: Path, **entry: Any) -> None:
 
 
 def trained_base(work: Path, settings: Settings = BASE, seeds: range = SIMULATED) -> Path:
-    """Return the weights trained on simulated bodies alone."""
-    return train(work / "base", [], simulated_volumes(seeds, work), settings)
+    """Return the weights trained on simulated bodies alone, in two runs."""
+    made, longer = simulated_volumes(seeds, work), replace(LONGER, device=settings.device, threads=settings.threads)
+    return train(work / "base-longer", [], made, longer, start=train(work / "base", [], made, settings))
 
 
 def trained(
