@@ -30,11 +30,12 @@ from mrtai.physics.chain import progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.marrow import marrow_doses, with_progeny
 from mrtai.physics.next_scan import proposed
+from mrtai.physics.partial_volume import NONE, partial_volume
 from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
 from mrtai.physics.second_opinion import compared, disagreement_flags
-from mrtai.physics.tia_map import tia_map
+from mrtai.physics.tia_map import rescaled, tia_map
 from mrtai.ports import Aligner, DoseEngine, Segmenter
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image, Quantity
@@ -69,8 +70,11 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     contours = step(segment, aligned, engines.segmenter)
     fits, tia, tia_sd = step(integrate, aligned, contours, protocol, engines)
     dose = step(absorb, tia, aligned, engines.dose)
+    other = step(absorb, rescaled(tia, fits), aligned, engines.dose) if fits.other_tia_bq_s else None
     dose_rates = step(rates, aligned, engines.dose)
-    report = replace(step(measure, aligned, contours, fits, tia, dose, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates)
+    report = replace(
+        step(measure, Maps(aligned, contours, fits, dose, other), tia, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates
+    )
     return step(check, report, fits, engines)
 
 
@@ -87,7 +91,10 @@ def segment(aligned: Aligned, segmenter: Segmenter) -> Labels:
 def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, engines: Engines) -> tuple[RegionFits, Image, Image | None]:
     """Return every region's fitted curve, the TIA map they add up to, and its uncertainty where voxels have curves of their own."""
     labels = largest_share(contours, aligned.density.grid)
-    fits = region_fits(aligned, labels, protocol, engines.kinetics)
+    curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
+    known = [curve for curve in curves if curve is not None]
+    blur = partial_volume(aligned.spects, known, contours, labels, aligned.body) if len(known) == len(curves) else NONE
+    fits = region_fits(aligned, labels, protocol, engines.kinetics, blur)
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])
         found = voxel_tia(aligned.spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
@@ -107,22 +114,21 @@ def rates(aligned: Aligned, engine: DoseEngine) -> tuple[Image, ...]:
     return tuple(replace(engine(second, aligned.density).total, quantity=Quantity.DOSE_RATE) for second in seconds)
 
 
-def measure(
-    aligned: Aligned, contours: Labels, fits: RegionFits, tia: Image, dose: Dose, protocol: DosimetryProtocol, engines: Engines
-) -> Report:
+def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engines) -> Report:
     """Return the draft: dose, volume, kinetics and flags of every region and union, and when to scan again while scans are missing."""
-    regions = tuple(named(row) for row in region_doses(Maps(aligned, contours, fits, dose), protocol, engines.nuclide, engines.kinetics))
+    aligned, fits = maps.aligned, maps.fits
+    regions = tuple(named(row) for row in region_doses(maps, protocol, engines.nuclide, engines.kinetics))
     provisional = visits([point.t_h for point in aligned.cycle.time_points]) < protocol.expected_scans
     agent, limit_gy = aligned.cycle.administration.agent, protocol.dose_limits_gy.get("red_marrow")
     decays = with_progeny(engines.chain, protocol.progeny)
     return Report(
         protocol=protocol,
         aligned=aligned,
-        contours=contours,
+        contours=maps.contours,
         labels=fits.labels,
         regions=regions,
         tia=tia,
-        dose=dose,
+        dose=maps.dose,
         provisional=provisional,
         engines=engines.names,
         flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *progeny_flags(engines.chain, protocol.progeny)),
@@ -166,7 +172,7 @@ def run_case(request: CaseRequest, step: Step = plainly) -> Path:
     def timed(room: Callable[..., Result], *args: Any) -> Result:
         start = perf_counter()
         result = step(room, *args)
-        timings_s[room.__name__] = round(perf_counter() - start, 3)
+        timings_s[room.__name__] = round(timings_s.get(room.__name__, 0.0) + perf_counter() - start, 3)
         return result
 
     require_replaceable(request.out)
@@ -245,6 +251,7 @@ def write(report: Report, request: CaseRequest, beside: tuple[InputFile, ...], w
         "check_histories": report.protocol.check_histories,
         "segmenter": report.protocol.segmenter,
         "lesion_segmenter": report.protocol.lesion_segmenter,
+        "partial_volume": report.protocol.partial_volume,
         "device": request.device,
         "threads": request.threads,
         "cycle": request.cycle,

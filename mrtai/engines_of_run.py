@@ -21,7 +21,7 @@ from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.chain import Chain
 from mrtai.values.half_life import Known
 from mrtai.values.nuclide import Nuclide
-from mrtai.values.protocol import NO_SEGMENTER, TOTAL_SEGMENTATOR
+from mrtai.values.protocol import NO_SEGMENTER, PARTIAL_VOLUME, TOTAL_SEGMENTATOR
 from mrtai.values.protocol import Protocol as DosimetryProtocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Cycle
@@ -54,9 +54,9 @@ class Engines:
 class CaseRequest:
     """What ``mrtai run`` is asked for: paths, names and numbers, so that it can cross to another process.
 
-    ``kinetics``, ``engine``, ``check_engine`` and the segmenters replace the protocol's; ``patient`` and ``cycle`` choose where the
-    study holds several; ``priors`` are CASE folders or fits of the patient's earlier cycles. With ``whole`` the study is one cycle by a
-    person's or a site's word: ``cycle`` is only its number, and no scan may be left out.
+    ``kinetics``, ``engine``, ``check_engine``, ``pvc`` (partial volume) and the segmenters replace the protocol's; ``patient`` and
+    ``cycle`` choose where the study holds several; ``priors`` are CASE folders or fits of the patient's earlier cycles. With ``whole``
+    the study is one cycle by a person's or a site's word: ``cycle`` is only its number, and no scan may be left out.
     """
 
     study: Path
@@ -73,6 +73,7 @@ class CaseRequest:
     check_engine: str | None = None
     segmenter: str | None = None
     lesion_segmenter: str | None = None
+    pvc: str | None = None
     device: str = "cpu"
     threads: int = 1
     seed: int = 7
@@ -88,11 +89,13 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
         check_engine=request.check_engine or protocol.check_engine,
         segmenter=request.segmenter or protocol.segmenter,
         lesion_segmenter=request.lesion_segmenter or protocol.lesion_segmenter,
+        partial_volume=request.pvc or protocol.partial_volume,
     )
     for key, value, known in (
         ("kinetics", choice.kinetics, METHODS),
         ("dose_engine", choice.dose_engine, DOSE_ENGINES),
         ("check_engine", choice.check_engine, CHECK_ENGINES),
+        ("pvc", choice.partial_volume, PARTIAL_VOLUME),
     ):
         if value not in known:
             raise DosimetryError(

@@ -12,6 +12,7 @@ from mrtai.cycle import Step, plainly, run_case
 from mrtai.engines_of_run import CaseRequest
 from mrtai.io.replay_compare import by_how_much, changed_versions, differences, without_state
 from mrtai.io.replay_inputs import Inputs, find_inputs
+from mrtai.physics.partial_volume import OFF
 from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.refusal import DosimetryError
 
@@ -65,6 +66,7 @@ def _request(inputs: Inputs, results: Json, manifest: Json, scratch: Path, patie
         # cases of the time before models drew do not name them
         segmenter=parameters.get("segmenter", NO_SEGMENTER),
         lesion_segmenter=parameters.get("lesion_segmenter", NO_SEGMENTER),
+        pvc=parameters.get("partial_volume", OFF),
         device=parameters["device"],
         threads=parameters["threads"],
         seed=manifest["seeds"]["registration"],

@@ -18,6 +18,7 @@ from mrtai.cli.progress import bar, watched
 from mrtai.cli.replay import add_replay
 from mrtai.cli.segment import add_segment
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
+from mrtai.values.protocol import PARTIAL_VOLUME
 from mrtai.values.refusal import DosimetryError
 
 DONE: Final = 0
@@ -127,6 +128,11 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         type=Path,
         metavar="CASE|FITS.json",
         help="an earlier cycle of the same patient, so that one scan may do; repeatable",
+    )
+    run.add_argument(
+        "--pvc",
+        choices=PARTIAL_VOLUME,
+        help="partial-volume correction instead of the protocol's: off, or by the recovery curve of calibration or protocol",
     )
     run.add_argument("--kinetics", choices=METHODS, metavar="M", help=f"instead of the protocol's: {', '.join(METHODS)}")
     run.add_argument("--engine", choices=DOSE_ENGINES, metavar="E", help=f"instead of the protocol's: {', '.join(DOSE_ENGINES)}")

@@ -37,6 +37,8 @@ CSV_COLUMNS: Final = (
     "tiac_h",
     "absorbed_dose_gy",
     "absorbed_dose_sd_gy",
+    "without_recovery_gy",
+    "with_recovery_gy",
     "d98_gy",
     "d90_gy",
     "d50_gy",
@@ -138,7 +140,7 @@ def regions_csv(document: Json) -> str:
         table.writerow(
             [region["name"], region["kind"], region["verdict"], region["volume_ml"], region["mass_g"]]
             + [region["kinetics"]["effective_half_life_h"], region["tia_mbq_h"], region["tia_sd_mbq_h"], region["tiac_h"]]
-            + [dose[key] for key in ("mean", "mean_sd", "d98", "d90", "d50", "d2")]
+            + [dose[key] for key in ("mean", "mean_sd", "without_recovery", "with_recovery", "d98", "d90", "d50", "d2")]
             + [lq["bed_gy"], lq["eqd2_gy"]]
         )
     return stream.getvalue()

@@ -15,7 +15,7 @@ from mrtai.io.dicom_tree import Series
 from mrtai.io.dicom_volume import Placement, place_frames, place_slices, rescale
 from mrtai.physics.quantify import bq_per_ml_per_count, dead_time_factor
 from mrtai.units import MICROSECONDS_PER_SECOND, MILLISECONDS_PER_SECOND
-from mrtai.values.calibration import Calibration
+from mrtai.values.calibration import Calibration, Recovery
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
 from mrtai.values.image import Image, Quantity
@@ -34,6 +34,7 @@ class Scale:
     relative_sd: float | None = None
     dead_time_factor: float = 1.0
     flags: tuple[Flag, ...] = ()
+    recovery: Recovery | None = None
 
 
 def is_spect(series: Series) -> bool:
@@ -99,7 +100,7 @@ def scale_of(series: Series, *, voxel_ml: float, nuclide: str, started_at: datet
         decay_during_scan=1.0,
     )
     sd = calibration.sensitivity_sd / calibration.sensitivity_cps_per_mbq
-    return Scale(concentration * factor, calibration.sha256, sd, factor, flags)
+    return Scale(concentration * factor, calibration.sha256, sd, factor, flags, calibration.recovery)
 
 
 def concentration(series: Series, placement: Placement, factors: Array) -> Image:

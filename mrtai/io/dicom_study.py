@@ -114,6 +114,7 @@ def _visit(index: int, scan: Scan, own: Sequence[Series], settled: Settled, choi
         calibration=scale.source,
         calibration_sd=scale.relative_sd,
         dead_time_factor=scale.dead_time_factor,
+        recovery=scale.recovery,
         flags=flags + (contours.flags if contours else ()),
     )
     read = (*series.inputs, *(ct_series.inputs if ct_series else ()), *(InputFile(one.uid, one.sha256) for one in objects))

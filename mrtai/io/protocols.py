@@ -10,12 +10,15 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from mrtai.units import BQ_PER_MBQ
+from mrtai.values.calibration import Recovery
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.protocol import CHECK_HISTORIES, NO_SEGMENTER, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
+from mrtai.values.protocol import CHECK_HISTORIES, NO_SEGMENTER, PARTIAL_VOLUME, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_TWO_BY_TWO = {"type": "array", "items": _PAIR, "minItems": 2, "maxItems": 2}
 _SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -59,6 +62,13 @@ _SCHEMA: Mapping[str, Any] = {
         "population_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "known_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "tia_map": {"enum": list(TIA_MAPS)},
+        "partial_volume": {"enum": list(PARTIAL_VOLUME)},
+        "recovery": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["beta_ml", "gamma", "covariance", "source"],
+            "properties": {"beta_ml": _POSITIVE, "gamma": _POSITIVE, "covariance": _TWO_BY_TWO, "source": {"type": "string"}},
+        },
         "progeny": {
             "type": "object",
             "additionalProperties": False,
@@ -128,11 +138,23 @@ def _checked(name: str, content: bytes) -> Protocol:
         tia_map=table.get("tia_map", "shares"),
         segmenter=table.get("segmenter", NO_SEGMENTER),
         lesion_segmenter=table.get("lesion_segmenter", NO_SEGMENTER),
+        partial_volume=table.get("partial_volume", PARTIAL_VOLUME[0]),
+        recovery=_recovery(name, table.get("recovery")),
         cumulative_limits={
             region: CumulativeLimit(values.get("dose_gy"), values.get("bed_gy"), values["source"])
             for region, values in table.get("cumulative_limits", {}).items()
         },
     )
+
+
+def _recovery(name: str, table: Mapping[str, Any] | None) -> Recovery | None:
+    if table is None:
+        return None
+    (a, b), (c, d) = table["covariance"]
+    try:
+        return Recovery(table["beta_ml"], table["gamma"], ((a, b), (c, d)))
+    except ValueError as fault:
+        raise _bad(name, "impossible entry at recovery", str(fault)) from fault
 
 
 def _bad(name: str, what: str, found: str) -> DosimetryError:

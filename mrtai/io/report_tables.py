@@ -112,7 +112,7 @@ def region_row(region: Json) -> list[str]:
         significant(region["kinetics"]["effective_half_life_h"]),
         significant(region["tia_mbq_h"], 4),
         significant(region["tiac_h"]),
-        with_sd(dose["mean"], dose["mean_sd"]) + _rbe_weighted(dose),
+        with_sd(dose["mean"], dose["mean_sd"]) + _rbe_weighted(dose) + _other_way(dose),
         significant(dose["d98"]),
         significant(dose["d50"]),
         significant(dose["d2"]),
@@ -125,6 +125,15 @@ def region_row(region: Json) -> list[str]:
 def _rbe_weighted(dose: Json) -> str:
     weighted = dose.get("rbe_weighted")
     return "" if weighted is None else f" (RBE-weighted {significant(weighted['mean_gy_rbe'])})"
+
+
+def _other_way(dose: Json) -> str:
+    """Return the mean dose with recovery where the draft's is without, and the other way round; nothing where both are one."""
+    without, recovered = dose["without_recovery"], dose["with_recovery"]
+    if without is None or without == recovered:
+        return ""
+    word, other = ("without", without) if dose["mean"] == recovered else ("with", recovered)
+    return f" ({word} recovery {significant(other)})"
 
 
 def fit_rows(document: Json) -> list[list[str]]:

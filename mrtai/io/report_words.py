@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mrtai.io.report_tables import Json, plain
+from mrtai.physics.partial_volume import OFF
+from mrtai.values.protocol import Protocol
 from mrtai.values.report import Report
 
 INTENDED_USE: Final = "Research use only. Not a medical device. Decision support under a qualified person."
@@ -99,7 +101,7 @@ def methods(report: Report, document: Json) -> list[tuple[str, str]]:
     dose_words = f"Engine {engines['dose']}. {_ENGINE_WORDS.get(engines['dose'], '')}"
     return [
         ("Contours", f"{_drawers(report, document)} {_CONTOUR_WORDS}"),
-        ("Quantification", _quantification(document["scans"])),
+        ("Quantification", _quantification(document, report.protocol)),
         ("Alignment", _alignment(report)),
         ("Kinetics", _kinetics(document)),
         ("Absorbed dose", f"{dose_words} Dose means absorbed dose, without any weighting by radiation type."),
@@ -136,7 +138,8 @@ def _drawer(name: str) -> str:
     return f"the model {model}, version {version}" if version else f"the rule {name}"
 
 
-def _quantification(scans: Sequence[Json]) -> str:
+def _quantification(document: Json, protocol: Protocol) -> str:
+    scans: Sequence[Json] = document["scans"]
     words = {"header": "taken in Bq/mL from the image header", "study.toml": "as stated in study.toml"}
     sources = dict.fromkeys(
         words.get(scan["calibration"], f"counts with the calibration file {scan['calibration'][:12]}…") for scan in scans
@@ -145,8 +148,20 @@ def _quantification(scans: Sequence[Json]) -> str:
     corrected = "no dead-time factor was applied" if dead_time == 1.0 else f"dead-time factors up to {dead_time:.3f} were applied"
     return (
         f"Activity concentration {'; '.join(sources)}; {corrected}. Values are referred to the start of each acquisition. "
-        "No partial-volume (recovery) correction was made."
+        f"{_partial_volume(document, protocol)}"
     )
+
+
+def _partial_volume(document: Json, protocol: Protocol) -> str:
+    """Return what was done about activity that blur moved out of regions."""
+    rows = [row for row in document["regions"] if row["recovery"] is not None]
+    if not rows:
+        return "No partial-volume (recovery) correction was made."
+    listed = ", ".join(f"{plain(row['name'])} {row['recovery']:.2f}" for row in rows)
+    words = f"Recovery coefficients by volume of the compact regions: {listed}."
+    if protocol.partial_volume == OFF:
+        return f"{words} No partial-volume correction was made; the doses with it are stated beside."
+    return f"{words} Their contrast to what surrounds them was divided by it; the doses without that are stated beside."
 
 
 def _alignment(report: Report) -> str:

@@ -1,7 +1,7 @@
 """From aligned scans to one fitted curve a region."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.stats import norm
 from mrtai.physics.curve_checks import error_flags
 from mrtai.physics.integrate import time_shares
 from mrtai.physics.measure import REMAINDER, activities_bq
+from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
@@ -47,6 +48,8 @@ class RegionFits:
         empty: regions without any positive activity: no curve, and no decays of their own.
         flags: by region name, why a fit is missing or doubtful beyond the fit's own flags.
         tia_bq_s, time_shares: by label value, for the map; regions without fit are left to zero.
+        recovery: recovery coefficient by name of the compact regions, mean over the scans; empty where no recovery curve is known.
+        other_tia_bq_s: by label value, the integral with recovery where the draft's is without, and the other way round.
     """
 
     labels: Labels
@@ -58,6 +61,8 @@ class RegionFits:
     time_shares: Mapping[int, Array]
     common_relative_sd: float
     empty: frozenset[str]
+    recovery: Mapping[str, float] = field(default_factory=dict)
+    other_tia_bq_s: Mapping[int, float] = field(default_factory=dict)
 
     def with_even(self, values: tuple[int, ...]) -> "RegionFits":
         """Return the fits with a flag on the regions whose TIA had to be spread evenly over their voxels."""
@@ -79,10 +84,14 @@ def _scaled_flag(factor: float) -> Flag:
     return Flag("VOXELS_SCALED", Severity.REVIEW, text, "Its voxels do not share one curve: judge the map there, or divide the region.")
 
 
-def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: TacModel) -> RegionFits:
-    """Return the fits of all exclusive regions and the remainder; a region that cannot be fitted is withheld, not the case."""
+def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: TacModel, blur: PartialVolume = NONE) -> RegionFits:
+    """Return the fits of all exclusive regions and the remainder; a region that cannot be fitted is withheld, not the case.
+
+    ``blur``: what it did to compact regions; given back or only shown, as the protocol says.
+    """
     points = aligned.cycle.time_points
     sums = [activities_bq(spect, labels) for spect in aligned.spects]
+    corrects = protocol.partial_volume == RECOVERY
     t_h = np.array([point.t_h for point in points])
     curves: dict[str, Curve] = {}
     fits: dict[str, Fit | None] = {}
@@ -90,11 +99,12 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
     flags: dict[str, tuple[Flag, ...]] = {}
     tia: dict[int, float] = {}
     shares: dict[int, Array] = {}
+    other: dict[int, float] = {}
     common = max((point.calibration_sd or 0.0 for point in points), default=0.0)
     for value, name in {**labels.names, 0: REMAINDER}.items():
-        activity = np.array([scan[name] for scan in sums])
-        sd = np.maximum(protocol.activity_sd_relative * np.abs(activity), ABSOLUTE_SD * np.abs(activity).max())
-        curves[name] = Curve(name, t_h, activity, sd)
+        found = np.array([scan[name] for scan in sums])
+        whole = blur.activity_bq.get(name, found)
+        curves[name] = _measured(name, t_h, whole if corrects else found, protocol)
         used = _whole_in_view(aligned, labels, value)
         seen[name] = tuple(points[i].index for i in np.flatnonzero(used))
         fits[name], flags[name] = _fit(curves[name], used, model)
@@ -104,10 +114,19 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
             tia[value] = fit.tia_bq_s
             shares[value] = np.zeros(t_h.size)
             shares[value][used] = time_shares(t_h[used], fit.terms)
+            if name in blur.activity_bq:
+                alternative, _ = _fit(_measured(name, t_h, found if corrects else whole, protocol), used, model)
+                other[value] = fit.tia_bq_s if alternative is None else alternative.tia_bq_s
     if not tia:
         raise _nothing_integrated(flags)
     empty = frozenset(name for name, curve in curves.items() if fits[name] is None and seen[name] and not np.any(curve.activity_bq > 0))
-    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty)
+    recovery = {name: float(np.mean(of_scans)) for name, of_scans in blur.coefficients.items()}
+    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty, recovery, other)
+
+
+def _measured(name: str, t_h: Array, activity_bq: Array, protocol: Protocol) -> Curve:
+    sd = np.maximum(protocol.activity_sd_relative * np.abs(activity_bq), ABSOLUTE_SD * np.abs(activity_bq).max())
+    return Curve(name, t_h, activity_bq, sd)
 
 
 def _nothing_integrated(flags: Mapping[str, tuple[Flag, ...]]) -> DosimetryError:

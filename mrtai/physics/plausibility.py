@@ -8,6 +8,7 @@ import numpy as np
 
 from mrtai.physics.decay import remaining
 from mrtai.physics.kinetics import RegionFits
+from mrtai.physics.partial_volume import curve_flags
 from mrtai.units import BQ_PER_MBQ, LN2, SECONDS_PER_HOUR
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.nuclide import Nuclide
@@ -43,7 +44,8 @@ def tiac_h(tia_bq_s: float, administered_bq: float) -> float:
 
 def case_flags(aligned: Aligned, fits: RegionFits, nuclide: Nuclide, protocol: Protocol) -> tuple[Flag, ...]:
     """Return flags of the whole case: a protocol for something else, scans missing, doubtful contours, too much activity."""
-    flags = [*_protocol_flags(aligned, protocol), *fits.labels.flags.get("", ())]
+    curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
+    flags = [*_protocol_flags(aligned, protocol), *fits.labels.flags.get("", ()), *curve_flags(protocol.partial_volume, curves)]
     given = aligned.cycle.administration.administered_bq
     for point, spect in zip(aligned.cycle.time_points, aligned.spects, strict=True):
         in_view = float(spect.voxels.sum(dtype=np.float64)) * spect.grid.voxel_ml

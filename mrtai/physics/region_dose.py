@@ -12,6 +12,7 @@ from mrtai.physics.dvh import statistics
 from mrtai.physics.kinetics import RegionFits, TacModel, with_common, with_integral
 from mrtai.physics.measure import REMAINDER, lies_in, touches_border
 from mrtai.physics.organ_ranges import EXPECTED
+from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.resample import averaged
@@ -37,12 +38,21 @@ MOST_OUTSIDE_BODY = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What regions are measured in: maps of one case on the common grid, contours on their own."""
+    """What regions are measured in: maps of one case on the common grid, contours on their own.
+
+    ``other``: dose with recovery where the draft's is without, and the other way round; None where no recovery curve is known.
+    """
 
     aligned: Aligned
     contours: Labels
     fits: RegionFits
     dose: Dose
+    other: Dose | None = None
+
+    @cached_property
+    def other_gy(self) -> NDArray[Any] | None:
+        """Dose of all radiations [Gy] in ``other``, shape ``(z, y, x)``."""
+        return None if self.other is None else self.other.total.voxels
 
     @cached_property
     def total_gy(self) -> NDArray[Any]:
@@ -115,6 +125,9 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     measurable = fit is not None or set(members) <= maps.fits.empty
     dose = _dose(maps, mask, fit) if measurable and mask.any() else None
     biological, why_not = _biological(name, dose, fit, protocol)
+    recovered = _recovered(maps, mask, dose, protocol)
+    if single and protocol.partial_volume == RECOVERY:
+        flags = (*flags, *recovery_flags(maps.fits.recovery.get(name)))
     if fit is not None and dose is not None:
         administered_bq = maps.aligned.cycle.administration.administered_bq
         flags = (*flags, *region_flags(name, fit.tia_bq_s, dose.mean_gy, administered_bq, protocol, nuclide))
@@ -135,7 +148,18 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         common_relative_sd=maps.fits.common_relative_sd,
         curve=_summed(maps.fits, name, members),
         tracking_uid=maps.contours.tracking_uids.get(name) if single else None,
+        recovery=maps.fits.recovery.get(name) if single else None,
+        without_recovery_gy=recovered[0],
+        with_recovery_gy=recovered[1],
     )
+
+
+def _recovered(maps: Maps, mask: NDArray[np.bool_], dose: DoseStatistics | None, protocol: Protocol) -> tuple[float | None, float | None]:
+    """Return the mean dose [Gy] without and with recovery; None and None where no recovery curve is known."""
+    if maps.other_gy is None or dose is None:
+        return None, None
+    pair = dose.mean_gy, float(maps.other_gy[mask].mean(dtype=np.float64))
+    return pair[::-1] if protocol.partial_volume == RECOVERY else pair
 
 
 def _shown(name: str, members: tuple[str, ...]) -> tuple[str, ...]:

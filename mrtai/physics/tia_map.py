@@ -1,9 +1,11 @@
 """Regional integrals spread over voxels by what the scans saw there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from mrtai.physics.kinetics import RegionFits
 from mrtai.values.grid import Array
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -46,3 +48,11 @@ def tia_map(
             factor[value] = tia / (sums[value] * grid.voxel_ml)
     voxels = (weight * factor[flat]).astype(np.float32).reshape(grid.shape)
     return Image(voxels, Quantity.TIME_INTEGRATED_ACTIVITY, grid), even
+
+
+def rescaled(tia: Image, fits: RegionFits) -> Image:
+    """Return the map with every region's integral as ``fits.other_tia_bq_s`` has it."""
+    factor = np.ones(int(max(fits.tia_bq_s)) + 1)
+    for value, other in fits.other_tia_bq_s.items():
+        factor[value] = other / fits.tia_bq_s[value]
+    return replace(tia, voxels=(tia.voxels * factor[fits.labels.voxels]).astype(np.float32))

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from mrtai.values.calibration import Recovery
 from mrtai.values.chain import Progeny
 
 TIA_MAPS: Final = ("shares", "voxel-fit")
+PARTIAL_VOLUME: Final = ("off", "recovery")
 
 NO_SEGMENTER: Final = "none"
 TOTAL_SEGMENTATOR: Final = "total-segmentator"
@@ -57,6 +59,8 @@ class Protocol:
         check_histories: of that engine, where it is Monte Carlo.
         progeny: where the nuclide's progeny decay.
         tia_map: how a region's integral is shared by its voxels: ``shares``, by mean activity, or ``voxel-fit``, each by its own curve.
+        partial_volume: ``recovery`` gives compact regions back what blur moved out of them; ``off`` only shows what that would be.
+        recovery: the recovery curve of scans that come without a calibration's, None where there is none.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
@@ -82,3 +86,5 @@ class Protocol:
     cumulative_limits: Mapping[str, CumulativeLimit] = field(default_factory=dict)
     segmenter: str = NO_SEGMENTER
     lesion_segmenter: str = NO_SEGMENTER
+    partial_volume: str = "off"
+    recovery: Recovery | None = None

@@ -133,6 +133,8 @@ class RegionDose:
             ``fit.curve.activity_sd_bq``.
         curve: the measured points, also where no curve could be fitted.
         tracking_uid: what identifies a lesion over scans and cycles.
+        recovery: recovery coefficient of its volume, mean over the scans; None where no curve is known or it is not compact.
+        without_recovery_gy, with_recovery_gy: mean dose both ways; the protocol says which of them is ``dose``.
     """
 
     name: str
@@ -151,6 +153,9 @@ class RegionDose:
     common_relative_sd: float = 0.0
     curve: Curve | None = None
     tracking_uid: str | None = None
+    recovery: float | None = None
+    without_recovery_gy: float | None = None
+    with_recovery_gy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

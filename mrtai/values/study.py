@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from mrtai.values.calibration import Recovery
 from mrtai.values.flag import Flag
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -38,6 +39,7 @@ class TimePoint:
         decay_referred_to: the instant the stored values were referred to, ``scan`` or ``administration``.
         calibration: where Bq/mL comes from: ``header``, ``study.toml`` or the calibration's digest.
         calibration_sd: relative standard uncertainty of the sensitivity, where a calibration file states it.
+        recovery: the camera's recovery curve, where that file has one.
         dead_time_factor: factor applied for dead time; 1 when none was.
         flags: doubtful states of this scan.
     """
@@ -54,6 +56,7 @@ class TimePoint:
     calibration: str
     calibration_sd: float | None = None
     dead_time_factor: float = 1.0
+    recovery: Recovery | None = None
     flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,159 @@
+"""What partial-volume correction by recovery does to doses under a clinical scanner; writes docs/validation/recovery.md.
+
+python -m benchmarks.recovery [--patients 50] [--workers 2]
+"""
+
+import argparse
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.progress import track
+from scipy import optimize
+
+from mrtai.cycle import dose_cycle, read, study_of
+from mrtai.engines_of_run import CaseRequest, chosen, engines_for
+from mrtai.io.priors import agent_priors
+from mrtai.io.protocols import load_protocol
+from mrtai.io.simulated_study import write_study
+from mrtai.io.tables import nuclide, point_kernel
+from mrtai.simulate.patient import Settings, virtual_patient
+from mrtai.simulate.scanner import Camera, seen
+from mrtai.values.calibration import Recovery
+from mrtai.values.grid import Grid
+from training.card import table
+
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "validation" / "recovery.md"
+PROTOCOL: Final = "lu177-dotatate"
+FIRST_SEED: Final = 6000
+DIAMETERS_MM: Final = (10, 13, 17, 22, 28, 37, 50, 60, 80)
+SPACING_MM: Final = 2.0
+SIDE: Final = 110
+GROUPS: Final = ("kidneys", "spleen", "liver", "lesions above 10 mL", "lesions below 10 mL")
+
+
+def spheres() -> tuple[list[float], list[float]]:
+    """Return volume [mL] and recovery of spheres without background, as the clinical scanner blurs them."""
+    grid = Grid.axial((SIDE,) * 3, (SPACING_MM,) * 3)
+    from_middle_mm = (np.arange(SIDE) - (SIDE - 1) / 2) * SPACING_MM
+    radius_mm = np.sqrt(sum(np.square(axis) for axis in np.meshgrid(*[from_middle_mm] * 3, indexing="ij", sparse=True)))
+    volumes_ml, recovered = [], []
+    for diameter_mm in DIAMETERS_MM:
+        share = np.clip((diameter_mm / 2 - radius_mm) / SPACING_MM + 0.5, 0, 1).astype(np.float32)
+        image = seen(share, grid, Camera(scatter_share=0.0))
+        volumes_ml.append(np.pi / 6 * diameter_mm**3 / 1000)
+        recovered.append(float((image * share).sum() / share.sum()))
+    return volumes_ml, recovered
+
+
+def curve() -> Recovery:
+    """Return the recovery curve that a phantom of those spheres gives."""
+    (beta, gamma), covariance = optimize.curve_fit(lambda v, b, c: 1 / (1 + (b / v) ** c), *spheres(), p0=(4.0, 0.8))
+    (a, b), (_, d) = covariance.tolist()
+    return Recovery(float(beta), float(gamma), ((a, b), (b, d)))
+
+
+def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
+    """Return a row a region: group, and relative error of its mean dose without and with recovery."""
+    protocol = replace(load_protocol(PROTOCOL), partial_volume="recovery", recovery=recovery)
+    settings = Settings(
+        agent_priors(protocol.agent), protocol.typical_administered_bq, (24.0, 96.0, 168.0), seed, scanner="clinical", kinetics="population"
+    )
+    virtual = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
+    with tempfile.TemporaryDirectory() as folder:
+        study = Path(folder) / "study"
+        write_study(virtual, study, as_format="nifti")
+        request = CaseRequest(study, PROTOCOL, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz", check_engine="none")
+        asked = chosen(protocol, request)
+        cycle = read(study_of(request), asked)
+        report = dose_cycle(cycle, asked, engines_for(asked, request, cycle=cycle))
+    true = {truth.region: truth for truth in virtual.regions}
+    rows = []
+    for row in report.regions:
+        truth = true.get(row.name)
+        found = truth and group(row.name, truth.volume_ml)
+        if truth and found and row.without_recovery_gy is not None:
+            dose = truth.absorbed_dose_gy
+            rows.append(
+                {
+                    "group": found,
+                    "without": row.without_recovery_gy / dose - 1,
+                    "with": (row.with_recovery_gy or 0.0) / dose - 1,
+                }
+            )
+    return rows
+
+
+def group(name: str, volume_ml: float) -> str | None:
+    """Return the line of the table that a region belongs to, None for none."""
+    if name.startswith("lesion_"):
+        return "lesions above 10 mL" if volume_ml > 10 else "lesions below 10 mL"
+    return {"kidney_left": "kidneys", "kidney_right": "kidneys", "spleen": "spleen", "liver": "liver"}.get(name)
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return per group the median and the spread of errors, both ways."""
+    found = []
+    for name in GROUPS:
+        own = [row for row in rows if row["group"] == name]
+        if own:
+            cells: dict[str, Any] = {"regions": name, "number": len(own)}
+            for way in ("without", "with"):
+                low, middle, high = np.percentile([row[way] for row in own], (10, 50, 90))
+                cells[f"{way} recovery: median"] = f"{middle:+.1%}"
+                cells[f"{way}: 10th to 90th percentile"] = f"{low:+.1%} to {high:+.1%}"
+            found.append(cells)
+    return found
+
+
+def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
+    """Return the page."""
+    volumes_ml, recovered = spheres()
+    fitted = [1 / (1 + (recovery.beta_ml / v) ** recovery.gamma) for v in volumes_ml]
+    of_spheres = [
+        {"sphere [mL]": f"{v:.1f}", "recovery": f"{rc:.3f}", "curve": f"{f:.3f}"}
+        for v, rc, f in zip(volumes_ml, recovered, fitted, strict=True)
+    ]
+    lines = [
+        "# Partial-volume correction by recovery",
+        "",
+        "Written by `python -m benchmarks.recovery`.",
+        "",
+        f"{patients} virtual patients (clinical scanner, three scans, seeds from {FIRST_SEED}), true contours: error of the mean dose",
+        "against the truth. `liver` holds its lesions. The recovery curve is that of the spheres below, without noise, seen by the same",
+        "scanner; aims with recovery: kidneys and spleen within 10 % (median), lesions above 10 mL within 20 %.",
+        "",
+        *table(summary(rows)),
+        "",
+        "## The curve",
+        "",
+        f"RC = 1/(1 + (β/v)^γ), β = {recovery.beta_ml:.2f} mL, γ = {recovery.gamma:.3f}.",
+        "",
+        *table(of_spheres),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
+    asked = parser.parse_args()
+    recovery, seeds = curve(), range(FIRST_SEED, FIRST_SEED + asked.patients)
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        found = track(pool.map(partial(patient, recovery=recovery), seeds), "patients", total=asked.patients)
+        rows = [row for of_patient in found for row in of_patient]
+    PAGE.write_text(page(rows, asked.patients, recovery), encoding="utf-8")
+    print(PAGE.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()
