@@ -171,6 +171,8 @@ def test_calibration_alone_is_the_whole_uncertainty():
     known = propagated(replace(PERFECT, calibration_relative_sd=0.037))
     assert known.activity.relative_sd == known.tia.relative_sd == known.dose.relative_sd == known.common_relative_sd == 0.037
     assert [(term.term, term.share) for term in known.budget] == [("calibration", 1.0)]
+    assert known.dose.interval_95 == pytest.approx((1 - 1.96 * 0.037, 1 + 1.96 * 0.037), rel=1e-4)
+    assert known.dose.interval_68 == pytest.approx((1 - 0.9945 * 0.037, 1 + 0.9945 * 0.037), rel=1e-4)
     assert known.bed is not None and known.bed.relative_sd == pytest.approx(0.037 * bed_slope(Effect(4.0, 0.7, 2.5)))
 
 
@@ -216,6 +218,17 @@ def test_large_uncertainties_are_drawn_alike_each_time_and_are_skewed():
     # a curve, or a dead time, that is known to 6 % only is enough
     assert stated(replace(KIDNEY, recovery=Recovery(4.0, 0.9, ((0.0576, 0.0), (0.0, 0.0))))).method == "drawn"
     assert stated(replace(KIDNEY, dead_time_tau_relative_sd=0.06)).method == "drawn"
+
+
+def test_an_interval_ends_at_the_true_outlines_that_are_as_far_off():
+    """The contour stays and the truth varies: it may hold much more than was found, but not less than nothing."""
+    inputs = replace(PERFECT, volume_ml=20.0, volume_relative_sd=0.5)
+    true_ml = 20.0 * np.exp(np.array([-1.96, 1.96]) * np.sqrt(np.log1p(0.5**2)))
+    ends = content_ml(true_ml, true_ml, 11.0) / content_ml(20.0, true_ml, 11.0)
+    drawn = bootstrap(inputs, 200_000, np.random.default_rng(5))
+    assert drawn.activity.interval_95 == pytest.approx(tuple(ends), rel=0.01)
+    # the dose falls as the outline grows
+    assert drawn.dose.interval_95 == pytest.approx(tuple(ends * (true_ml / 20.0) ** LU177_MASS_EXPONENT)[::-1], rel=0.01)
 
 
 @pytest.mark.parametrize("volume_ml", [1.0, 20.0])
