@@ -6,9 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mrtai.io.protocols import load_protocol, shipped_protocols
 from mrtai.io.results import require_valid
 from mrtai.physics.cumulative import bed_uncertain, eqd2_uncertain
+from mrtai.physics.uncertainty import COMMON_TO_SCANS
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.cumulative import BED, COUNTED_STATES, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
 from mrtai.values.protocol import Protocol
@@ -17,8 +20,8 @@ from mrtai.values.refusal import DosimetryError
 Json = Mapping[str, Any]
 
 UNUSABLE_STATES: Final = ("rejected", "failed", "held")
-COMMON_TERM: Final = "calibration"
-"""The term of an uncertainty budget that all scans, and all cycles, have in common."""
+COMMON_TERMS: Final = (*COMMON_TO_SCANS, "engine")
+"""The terms of an uncertainty budget that all scans, and all cycles, have in common."""
 
 
 def read_counted(cases: Sequence[Path], *, drafts: bool = False) -> tuple[CountedCycle, ...]:
@@ -109,7 +112,7 @@ def _common_relative_sd(row: Json) -> float | None:
     budget = row["uncertainty_budget"]
     if not budget and row["absorbed_dose_gy"]["mean_sd"] is not None:
         return None
-    return sum(term["relative_sd"] or 0.0 for term in budget if term["term"] == COMMON_TERM)
+    return float(np.linalg.norm([term["relative_sd"] or 0.0 for term in budget if term["term"] in COMMON_TERMS]))
 
 
 def _biological(dose: Uncertain, lq: Json) -> dict[str, Uncertain]:

@@ -62,6 +62,8 @@ _SCHEMA: Mapping[str, Any] = {
         "population_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "known_half_life_h": {"type": "object", "additionalProperties": _POSITIVE},
         "tia_map": {"enum": list(TIA_MAPS)},
+        "spect_fwhm_mm": _POSITIVE,
+        "most_dose_relative_sd": _POSITIVE,
         "partial_volume": {"enum": list(PARTIAL_VOLUME)},
         "recovery": {
             "type": "object",
@@ -138,6 +140,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         tia_map=table.get("tia_map", "shares"),
         segmenter=table.get("segmenter", NO_SEGMENTER),
         lesion_segmenter=table.get("lesion_segmenter", NO_SEGMENTER),
+        **{key: table[key] for key in ("spect_fwhm_mm", "most_dose_relative_sd") if key in table},
         partial_volume=table.get("partial_volume", PARTIAL_VOLUME[0]),
         recovery=_recovery(name, table.get("recovery")),
         cumulative_limits={

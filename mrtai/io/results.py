@@ -18,6 +18,7 @@ import numpy as np
 from jsonschema import Draft202012Validator
 
 from mrtai.physics.radiobiology import rbe_weighted_gy
+from mrtai.physics.region_uncertainty import probability_off
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import RADIATIONS
@@ -25,8 +26,9 @@ from mrtai.values.flag import Flag, Severity
 from mrtai.values.marrow import MarrowDose
 from mrtai.values.next_scan import NextScan
 from mrtai.values.refusal import DosimetryError
-from mrtai.values.report import BiologicalDose, BudgetTerm, DoseStatistics, RegionDose, Report
+from mrtai.values.report import BiologicalDose, DoseStatistics, RegionDose, Report
 from mrtai.values.study import TimePoint
+from mrtai.values.uncertainty import BudgetTerm, Spread, Uncertainty
 
 SCHEMA = "mrtai.results/1"
 SIGNIFICANT_DIGITS = 7
@@ -197,15 +199,16 @@ def _region(region: RegionDose, report: Report) -> Json:
         "time_activity": time_activity(fit.curve if fit else region.curve, region.common_relative_sd),
         "kinetics": kinetics(fit),
         "tia_mbq_h": scaled(tia_bq_s, BQ_S_PER_MBQ_H),
-        "tia_sd_mbq_h": scaled(fit.tia_sd_bq_s if fit else None, BQ_S_PER_MBQ_H),
+        "tia_sd_mbq_h": scaled(_tia_sd_bq_s(region), BQ_S_PER_MBQ_H),
         "tiac_h": scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
         "absorbed_dose_gy": {
             **absorbed_dose(region.dose, tuple(report.dose.by_nuclide) or (cycle.administration.nuclide,)),
             "without_recovery": rounded(region.without_recovery_gy),
             "with_recovery": rounded(region.with_recovery_gy),
+            **_intervals(region.dose, region.spread),
             **_rbe_weighted(region.dose, report.protocol.rbe),
         },
-        "radiobiology": _radiobiology(region.biological),
+        "radiobiology": _radiobiology(region.biological, region.uncertainty),
         "uncertainty_budget": _budget(region.budget),
         "flags": flag_list(region.flags),
     }
@@ -274,6 +277,7 @@ def absorbed_dose(dose: DoseStatistics | None, nuclides: tuple[str, ...] = ()) -
         "voxel_sd": rounded(dose.voxel_sd_gy) if dose else None,
         "without_recovery": None,
         "with_recovery": None,
+        **_intervals(None, None),
         "by_radiation": {kind: _part(dose, kind) for kind in RADIATIONS},
         "by_nuclide": {nuclide: rounded(by_nuclide.get(nuclide)) for nuclide in nuclides},
         **percentiles,
@@ -300,13 +304,32 @@ def _part(dose: DoseStatistics | None, kind: str) -> float | None:
     return rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
 
 
-def _radiobiology(biological: BiologicalDose | None) -> Json:
+def _tia_sd_bq_s(region: RegionDose) -> float | None:
+    """Return the total standard uncertainty of Ã [Bq s], where no budget could be made that of its curve and the calibration."""
+    if region.fit is None or region.tia_relative_sd is None:
+        return region.fit.tia_sd_bq_s if region.fit else None
+    return region.tia_relative_sd * region.fit.tia_bq_s
+
+
+def _intervals(dose: DoseStatistics | None, spread: Spread | None) -> Json:
+    """Return the mean dose's intervals [Gy] and the chance of a large error, None each where no uncertainty is known."""
+    if dose is None or spread is None:
+        return {"mean_68": None, "mean_95": None, "probability_off_20_percent": None}
+    return {
+        "mean_68": _column(dose.mean_gy * end for end in spread.interval_68),
+        "mean_95": _column(dose.mean_gy * end for end in spread.interval_95),
+        "probability_off_20_percent": rounded(probability_off(spread.relative_sd)),
+    }
+
+
+def _radiobiology(biological: BiologicalDose | None, uncertainty: Uncertainty | None) -> Json:
     parameters = biological.parameters if biological else None
     return {
         "alpha_beta_gy": rounded(parameters.alpha_beta_gy) if parameters else None,
         "repair_half_life_h": rounded(parameters.repair_half_life_h) if parameters else None,
         "g": rounded(biological.g) if biological else None,
         "bed_gy": rounded(biological.bed_gy) if biological else None,
+        "bed_sd_gy": rounded(biological.bed_gy * uncertainty.bed.relative_sd) if biological and uncertainty and uncertainty.bed else None,
         "eqd2_gy": rounded(biological.eqd2_gy) if biological else None,
         "from": "mean dose" if biological else None,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mrtai.physics.organ_ranges import EXPECTED
 from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
+from mrtai.physics.region_uncertainty import LEANING, effect_of, inputs_of, region_uncertainty, uncertainty_flags, united
 from mrtai.physics.resample import averaged
 from mrtai.physics.tissue import density
 from mrtai.values.curve import Curve, Fit
@@ -26,12 +27,10 @@ from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion, unions
-from mrtai.values.report import Aligned, BiologicalDose, BudgetTerm, DoseStatistics, RegionDose
+from mrtai.values.report import Aligned, BiologicalDose, DoseStatistics, RegionDose
+from mrtai.values.uncertainty import Uncertainty
 
 BODY = "body"
-LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
-"""Models whose error is mostly the patient's distance from a population."""
-
 MOST_OUTSIDE_BODY = 0.05
 """Contours and outlines may disagree about the skin."""
 
@@ -98,7 +97,11 @@ def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacMod
     Where the name of a union is also that of a contour (``liver``), the union takes the name and the contour alone is
     reported as ``liver_without_lesions``.
     """
-    return tuple(_row(maps, name, members, protocol, nuclide, model) for name, members in _members(maps).items())
+    groups = _members(maps)
+    rows = {name: _row(maps, name, members, protocol, nuclide, model) for name, members in groups.items()}
+    known = {row.name: row.uncertainty for row in rows.values() if row.uncertainty is not None}
+    liver = {"liver": known["liver_without_lesions"]} if "liver_without_lesions" in known else {}
+    return tuple(_united(maps, row, groups[name], known | liver, protocol) for name, row in rows.items())
 
 
 def region_masks(maps: Maps) -> dict[str, NDArray[np.bool_]]:
@@ -118,13 +121,16 @@ def _members(maps: Maps) -> dict[str, tuple[str, ...]]:
 
 def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel) -> RegionDose:
     single = members == (name,)
+    alone = len(members) == 1
     fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model)
     mask = _mask(maps, name, members)
     flags = (*flags, *_contour_flags(maps, name, members), *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
     measurable = fit is not None or set(members) <= maps.fits.empty
-    dose = _dose(maps, mask, fit) if measurable and mask.any() else None
+    dose = _dose(maps, mask) if measurable and mask.any() else None
     biological, why_not = _biological(name, dose, fit, protocol)
+    size = (volume_ml, mass_kg)
+    uncertainty, why_unknown = _uncertainty(maps, members[0], fit, dose, biological, size, protocol) if alone else (None, ())
     recovered = _recovered(maps, mask, dose, protocol)
     if single and protocol.partial_volume == RECOVERY:
         flags = (*flags, *recovery_flags(maps.fits.recovery.get(name)))
@@ -143,14 +149,49 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         fit=fit,
         dose=dose,
         biological=biological,
-        budget=() if fit is None else _budget(fit, maps.fits.common_relative_sd),
-        flags=(*flags, *(() if fit is None else fit.flags), *why_not),
+        flags=(*flags, *(() if fit is None else fit.flags), *why_not, *why_unknown),
         common_relative_sd=maps.fits.common_relative_sd,
         curve=_summed(maps.fits, name, members),
         tracking_uid=maps.contours.tracking_uids.get(name) if single else None,
         recovery=maps.fits.recovery.get(name) if single else None,
         without_recovery_gy=recovered[0],
         with_recovery_gy=recovered[1],
+        uncertainty=uncertainty,
+    )
+
+
+def _uncertainty(
+    maps: Maps,
+    name: str,
+    fit: Fit | None,
+    dose: DoseStatistics | None,
+    biological: BiologicalDose | None,
+    size: tuple[float, float],
+    protocol: Protocol,
+) -> tuple[Uncertainty | None, tuple[Flag, ...]]:
+    """Return the uncertainty of a region drawn on its own, None where its fit states none."""
+    if fit is None or dose is None:
+        return None, ()
+    inputs = inputs_of(name, fit, aligned=maps.aligned, fits=maps.fits, outlined=maps.contours.grid, protocol=protocol, size=size)
+    return (None, ()) if inputs is None else region_uncertainty(replace(inputs, effect=effect_of(dose, biological)))
+
+
+def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mapping[str, Uncertainty], protocol: Protocol) -> RegionDose:
+    """Return the row with its dose's uncertainty: its own, or of a union that of its members together."""
+    if row.dose is None:
+        return row
+    own = row.uncertainty
+    spreads = united(members, known, maps.fits) if own is None else (own.tia, own.dose)
+    if spreads is None:
+        return row
+    tia, spread = spreads
+    return replace(
+        row,
+        dose=replace(row.dose, mean_sd_gy=spread.relative_sd * row.dose.mean_gy),
+        spread=spread,
+        tia_relative_sd=tia.relative_sd,
+        budget=spread.budget,
+        flags=(*row.flags, *uncertainty_flags(spread.relative_sd, protocol)),
     )
 
 
@@ -282,11 +323,10 @@ def _subset(curve: Curve, scans: set[int]) -> Curve:
     return Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
 
 
-def _dose(maps: Maps, mask: NDArray[np.bool_], fit: Fit | None) -> DoseStatistics:
-    relative_sd = None if fit is None or fit.tia_sd_bq_s is None else fit.tia_sd_bq_s / fit.tia_bq_s
+def _dose(maps: Maps, mask: NDArray[np.bool_]) -> DoseStatistics:
     by_radiation = {kind: part.voxels[mask] for kind, part in maps.dose.parts.items()}
     by_nuclide = {name: part.voxels[mask] for name, part in maps.dose.by_nuclide.items()}
-    return statistics(maps.total_gy[mask], by_radiation, relative_sd=relative_sd, by_nuclide_gy=by_nuclide)
+    return statistics(maps.total_gy[mask], by_radiation, relative_sd=None, by_nuclide_gy=by_nuclide)
 
 
 def _view_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
@@ -332,13 +372,3 @@ def _biological(
     g = lea_catcheside(fit.terms, parameters.repair_half_life_h)
     bed = bed_gy(dose.mean_gy, g, parameters.alpha_beta_gy)
     return BiologicalDose(parameters, g, bed, eqd2_gy(bed, parameters.alpha_beta_gy)), ()
-
-
-def _budget(fit: Fit, common_relative_sd: float) -> tuple[BudgetTerm, ...]:
-    """Return the terms known so far: the fit, and the calibration where its file states an uncertainty."""
-    if fit.tia_sd_bq_s is None:
-        return ()
-    total = fit.tia_sd_bq_s / fit.tia_bq_s
-    kinetics = float(np.sqrt(max(total**2 - common_relative_sd**2, 0.0)))
-    terms = {"kinetics": kinetics, "calibration": common_relative_sd}
-    return tuple(BudgetTerm(term, sd, sd**2 / total**2) for term, sd in terms.items() if sd > 0)

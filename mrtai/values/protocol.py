@@ -61,6 +61,8 @@ class Protocol:
         tia_map: how a region's integral is shared by its voxels: ``shares``, by mean activity, or ``voxel-fit``, each by its own curve.
         partial_volume: ``recovery`` gives compact regions back what blur moved out of them; ``off`` only shows what that would be.
         recovery: the recovery curve of scans that come without a calibration's, None where there is none.
+        spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties.
+        most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
@@ -87,4 +89,6 @@ class Protocol:
     segmenter: str = NO_SEGMENTER
     lesion_segmenter: str = NO_SEGMENTER
     partial_volume: str = "off"
+    spect_fwhm_mm: float = 11.0
+    most_dose_relative_sd: float = 0.3
     recovery: Recovery | None = None

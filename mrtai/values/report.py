@@ -20,6 +20,7 @@ from mrtai.values.marrow import MarrowDose
 from mrtai.values.next_scan import NextScan
 from mrtai.values.protocol import Protocol, Radiobiology
 from mrtai.values.study import Cycle
+from mrtai.values.uncertainty import BudgetTerm, Spread, Uncertainty
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,15 +109,6 @@ class BiologicalDose:
     eqd2_gy: float
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetTerm:
-    """One term of an uncertainty budget: relative standard uncertainty and share of the variance (shares sum to 1)."""
-
-    term: str
-    relative_sd: float
-    share: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionDose:
     """Everything known of one region.
@@ -134,6 +126,8 @@ class RegionDose:
         curve: the measured points, also where no curve could be fitted.
         tracking_uid: what identifies a lesion over scans and cycles.
         recovery: recovery coefficient of its volume, mean over the scans; None where no curve is known or it is not compact.
+        uncertainty: of everything stated of a region drawn on its own; ``spread`` that of the dose, of unions too; None where unknown.
+        tia_relative_sd: of the integral with all that enters its activity; ``fit.tia_sd_bq_s`` holds the curve and the calibration.
         without_recovery_gy, with_recovery_gy: mean dose both ways; the protocol says which of them is ``dose``.
     """
 
@@ -156,6 +150,9 @@ class RegionDose:
     recovery: float | None = None
     without_recovery_gy: float | None = None
     with_recovery_gy: float | None = None
+    uncertainty: Uncertainty | None = None
+    spread: Spread | None = None
+    tia_relative_sd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

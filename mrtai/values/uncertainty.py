@@ -8,7 +8,6 @@ from math import e, isfinite
 from typing import Final, Literal
 
 from mrtai.values.calibration import Recovery
-from mrtai.values.report import BudgetTerm
 
 LU177_MASS_EXPONENT: Final = -0.985
 """d ln S / d ln v of 177Lu: its electrons stay in the region, so that S falls almost as 1/mass."""
@@ -70,6 +69,15 @@ class Inputs:
             raise ValueError(f"uncertainty of {self.volume_ml} mL seen with {self.fwhm_mm} mm, mass exponent {self.mass_exponent}")
         if not 1.0 <= self.dead_time_factor < e:
             raise ValueError(f"a paralysable detector's dead time factor lies between 1 and e, got {self.dead_time_factor}")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTerm:
+    """One term of an uncertainty budget: relative standard uncertainty and share of the variance (shares sum to 1)."""
+
+    term: str
+    relative_sd: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,121 @@
+"""What a region's uncertainty rests on, gathered from contour, scans, fit and engine of one case."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from scipy.stats import norm
+
+from mrtai.physics.kinetics import RegionFits
+from mrtai.physics.partial_volume import RECOVERY
+from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
+from mrtai.physics.uncertainty_inputs import registration_sd, volume_sd
+from mrtai.values.curve import LARGE_ERROR, Fit
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.grid import Grid
+from mrtai.values.protocol import Protocol
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.report import Aligned, BiologicalDose, DoseStatistics
+from mrtai.values.uncertainty import Effect, Inputs, Spread, Uncertainty
+
+LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
+"""Models whose error is mostly the patient's distance from a population."""
+
+ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.03), "local": (0.04, 0.15), "monte-carlo": (0.01, 0.01), "neural": (0.02, 0.05)}
+"""In soft tissue, and in lung or bone: errors of region means against Monte Carlo (docs/validation/dose-engines.md), rounded up."""
+
+SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
+"""Between these a region is soft tissue."""
+
+
+def inputs_of(
+    name: str,
+    fit: Fit,
+    *,
+    aligned: Aligned,
+    fits: RegionFits,
+    outlined: Grid,
+    protocol: Protocol,
+    size: tuple[float, float],
+) -> Inputs | None:
+    """Return what the uncertainty of one exclusive region rests on, None where the fit states no uncertainty.
+
+    ``outlined``: grid of the image that the contour was drawn on; ``size``: volume [mL] and mass [kg]. The rest of the body has no
+    outline of its own, so its volume counts as known.
+    """
+    if fit.tia_sd_bq_s is None or not size[0] > 0:
+        return None
+    value = next((value for value, of in fits.labels.names.items() if of == name), 0)
+    shares = fits.time_shares[value]
+    residuals_mm = [alignment.residual_mm or 0.0 for alignment in aligned.alignments]
+    moved = [share * registration_sd(size[0], protocol.spect_fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
+    own = np.sqrt(max((fit.tia_sd_bq_s / fit.tia_bq_s) ** 2 - fits.common_relative_sd**2, 0.0))
+    corrected = protocol.partial_volume == RECOVERY and name in fits.recovery
+    return Inputs(
+        volume_ml=size[0],
+        volume_relative_sd=_outline_sd(size[0], outlined, aligned, protocol) if value else 0.0,
+        fwhm_mm=protocol.spect_fwhm_mm,
+        recovery=(aligned.cycle.time_points[aligned.reference].recovery or protocol.recovery) if corrected else None,
+        registration_relative_sd=float(np.linalg.norm(moved)) if value else 0.0,
+        dead_time_factor=max(point.dead_time_factor for point in aligned.cycle.time_points),
+        calibration_relative_sd=fits.common_relative_sd,
+        kinetics_relative_sd=float(own),
+        engine_relative_sd=_engine_sd(size, protocol),
+    )
+
+
+def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Protocol) -> float:
+    """Return the relative standard uncertainty of a contour's volume, drawn on a CT or on the SPECT itself."""
+    voxel_mm = float(outlined.spacing_mm.mean())
+    on_spect = outlined.same_as(aligned.density.grid)
+    # a CT resolves about its own voxel
+    return volume_sd(volume_ml, voxel_mm, protocol.spect_fwhm_mm if on_spect else voxel_mm)
+
+
+def _engine_sd(size: tuple[float, float], protocol: Protocol) -> float:
+    soft, other = ENGINE_RELATIVE_SD[protocol.dose_engine]
+    return soft if SOFT_KG_PER_ML[0] < size[1] / size[0] < SOFT_KG_PER_ML[1] else other
+
+
+def region_uncertainty(inputs: Inputs) -> tuple[Uncertainty | None, tuple[Flag, ...]]:
+    """Return the uncertainty of a region's numbers, or the flag that says why none can be stated."""
+    try:
+        return stated(inputs), ()
+    except DosimetryError as refusal:
+        return None, (Flag(refusal.code, Severity.REVIEW, f"{refusal.what}: found {refusal.found}.", refusal.remedy),)
+
+
+def effect_of(dose: DoseStatistics, biological: BiologicalDose | None) -> Effect | None:
+    """Return what BED is made of, None where there is no BED."""
+    if biological is None or not dose.mean_gy > 0:
+        return None
+    return Effect(dose.mean_gy, biological.g, biological.parameters.alpha_beta_gy)
+
+
+def united(members: Sequence[str], known: Mapping[str, Uncertainty], fits: RegionFits) -> tuple[Spread, Spread] | None:
+    """Return the uncertainties of a union's integral and dose, None where a member has none.
+
+    Doses are weighted as Ã, whose electrons stay where they are: a union's dose is its energy over its mass. Kinetics that lean on a
+    population err alike in one patient's organs.
+    """
+    parts = {name: fit for name in members if (fit := fits.fits[name]) is not None}
+    if not parts or any(name not in known for name in parts):
+        return None
+    leaning = {"kinetics"} if any(fit.model in LEANING for fit in parts.values()) else set()
+    values = [fit.tia_bq_s for fit in parts.values()]
+    together = {*COMMON_TO_REGIONS, *leaning}
+    tia, dose = (combined(values, [getattr(known[name], of) for name in parts], together) for of in ("tia", "dose"))
+    return tia, dose
+
+
+def probability_off(relative_sd: float) -> float:
+    """Return the probability that a normal error of that relative standard uncertainty exceeds ``LARGE_ERROR``."""
+    return float(2.0 * norm.sf(LARGE_ERROR / relative_sd)) if relative_sd > 0 else 0.0
+
+
+def uncertainty_flags(relative_sd: float | None, protocol: Protocol) -> tuple[Flag, ...]:
+    """Return a flag where a dose is known too badly to be used unseen."""
+    if relative_sd is None or relative_sd <= protocol.most_dose_relative_sd:
+        return ()
+    text = f"The dose's standard uncertainty is {relative_sd:.0%}, above the protocol's {protocol.most_dose_relative_sd:.0%}."
+    return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, "See its budget for the largest term: contour, recovery, scans or kinetics."),)
