@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 from mrtai import __version__
 from mrtai.cli.archive import add_export, add_send
 from mrtai.cli.arguments import positive, seed, times
+from mrtai.cli.calibrate import PATIENT_ONLY, add_calibrate, simulate_phantom
 from mrtai.cli.cumulate import add_cumulate
 from mrtai.cli.fit import add_fit
 from mrtai.cli.models import add_models
@@ -24,6 +25,8 @@ from mrtai.values.refusal import DosimetryError
 DONE: Final = 0
 FAULT: Final = 1
 REFUSED: Final = 2
+TIMES_H: Final = (24.0, 96.0, 168.0)
+"""Scans of a virtual patient after the administration, where no others are asked for."""
 
 EPILOGUE: Final = """examples:
   mrtai simulate --out study --seed 1
@@ -32,6 +35,7 @@ EPILOGUE: Final = """examples:
   mrtai cumulate case1 case2 --out all
   mrtai replay case --study study
   mrtai segment --ct ct.nii.gz --model organs-ct --out organs.nii.gz
+  mrtai calibrate scan --phantom phantom.toml --out camera.toml
   mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
 
 Research use only. Not a medical device. Decision support under a qualified person.
@@ -170,7 +174,12 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
     simulate.add_argument("--out", required=True, type=Path, metavar="STUDY", help="new folder to write")
     simulate.add_argument("--patient", default="Virtual^Patient", metavar="NAME", help="name in the DICOM headers")
     simulate.add_argument("--protocol", default="lu177-dotatate", metavar="P", help="nuclide and agent (default lu177-dotatate)")
-    simulate.add_argument("--times-h", type=times, default=(24.0, 96.0, 168.0), metavar="T,T,…", help="scans, hours after administration")
+    simulate.add_argument(
+        "--times-h",
+        type=times,
+        metavar="T,T,…",
+        help="scans, hours after administration (default 24,96,168) or after the phantom's activity was measured (default 2)",
+    )
     simulate.add_argument("--seed", type=seed, default=1, metavar="N", help="one seed, one patient (default 1)")
     simulate.add_argument(
         "--scanner",
@@ -183,10 +192,19 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
         "--kinetics", choices=("mono", "population"), default="population", help="one exponential, or with uptake (default)"
     )
     simulate.add_argument("--contours", action="store_true", help="also the true contours as a DICOM SEG of the first scan")
+    simulate.add_argument(
+        "--phantom",
+        type=Path,
+        metavar="PHANTOM.toml",
+        help="instead of a patient: spheres in a cylinder of 20 cm, in counts, for mrtai calibrate",
+    )
+    simulate.set_defaults(patient_only={name: simulate.get_default(name) for name in PATIENT_ONLY})
     return simulate
 
 
 def _simulate(options: argparse.Namespace) -> dict[str, Any]:
+    if options.phantom is not None:
+        return simulate_phantom(options, options.patient_only)
     from mrtai.io.priors import agent_priors
     from mrtai.io.protocols import load_protocol
     from mrtai.io.simulated_study import write_study
@@ -205,7 +223,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings(
         priors=agent_priors(protocol.agent),
         administered_bq=protocol.typical_administered_bq,
-        times_h=options.times_h,
+        times_h=options.times_h or TIMES_H,
         seed=options.seed,
         scanner=options.scanner,
         kinetics=options.kinetics,
@@ -372,4 +390,5 @@ COMMANDS: Final = (
     add_send,
     add_cumulate,
     add_replay,
+    add_calibrate,
 )

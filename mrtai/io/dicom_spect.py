@@ -88,7 +88,7 @@ def scale_of(series: Series, *, voxel_ml: float, nuclide: str, started_at: datet
         started_at=started_at,
         where=series.where,
     )
-    heads, views, seconds = _counting(series)
+    heads, views, seconds = counting(series)
     factor, flags = _dead_time(series, calibration, heads * views * seconds)
     concentration = bq_per_ml_per_count(
         calibration.sensitivity_cps_per_mbq,
@@ -101,6 +101,24 @@ def scale_of(series: Series, *, voxel_ml: float, nuclide: str, started_at: datet
     )
     sd = calibration.sensitivity_sd / calibration.sensitivity_cps_per_mbq
     return Scale(concentration * factor, calibration.sha256, sd, factor, flags, calibration.recovery)
+
+
+def counting(series: Series) -> tuple[int, int, float]:
+    """Return heads, views per head and seconds per view of a tomogram in counts."""
+    header = series.first
+    heads = int(header.get("NumberOfDetectors", 0) or 0) or len(header.get("DetectorInformationSequence", None) or ())
+    rotations: Sequence[Any] = header.get("RotationInformationSequence", None) or ()
+    views = sum(int(rotation.get("NumberOfFramesInRotation", 0) or 0) for rotation in rotations)
+    seconds = (frame_seconds(series.instances[0]) or 0.0) / max(views, 1)
+    if heads < 1 or views < 1 or seconds <= 0:
+        raise DosimetryError(
+            "counts without counting time",
+            where=series.where,
+            found=f"{heads} detectors (0054,0021), {views} views (0054,0053), {seconds * MILLISECONDS_PER_SECOND:g} ms each (0018,1242)",
+            remedy="export the tomogram with its rotation information, or in Bq/mL",
+            code="COUNTING_TIME_MISSING",
+        )
+    return heads, views, seconds
 
 
 def concentration(series: Series, placement: Placement, factors: Array) -> Image:
@@ -162,24 +180,6 @@ def _real_world(header: Dataset) -> Dataset | None:
         ):
             return Dataset(item)
     return None
-
-
-def _counting(series: Series) -> tuple[int, int, float]:
-    """Return heads, views per head and seconds per view of a tomogram in counts."""
-    header = series.first
-    heads = int(header.get("NumberOfDetectors", 0) or 0) or len(header.get("DetectorInformationSequence", None) or ())
-    rotations: Sequence[Any] = header.get("RotationInformationSequence", None) or ()
-    views = sum(int(rotation.get("NumberOfFramesInRotation", 0) or 0) for rotation in rotations)
-    seconds = (frame_seconds(series.instances[0]) or 0.0) / max(views, 1)
-    if heads < 1 or views < 1 or seconds <= 0:
-        raise DosimetryError(
-            "counts without counting time",
-            where=series.where,
-            found=f"{heads} detectors (0054,0021), {views} views (0054,0053), {seconds * MILLISECONDS_PER_SECOND:g} ms each (0018,1242)",
-            remedy="export the tomogram with its rotation information, or in Bq/mL",
-            code="COUNTING_TIME_MISSING",
-        )
-    return heads, views, seconds
 
 
 def _dead_time(series: Series, calibration: Calibration, head_seconds: float) -> tuple[float, tuple[Flag, ...]]:

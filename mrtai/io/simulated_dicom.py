@@ -63,11 +63,12 @@ def _write(series: _Series, image: Image, folder: Path, fill: Callable[[Dataset,
     for index in range(image.grid.shape[0]):
         slice_ = _common(series, image, index)
         fill(slice_, series, image, index)
-        slice_.file_meta = _meta(slice_)
+        slice_.file_meta = file_meta(slice_)
         slice_.save_as(folder / f"{index + 1:04d}.dcm", enforce_file_format=True)
 
 
-def _meta(slice_: Dataset) -> FileMetaDataset:
+def file_meta(slice_: Dataset) -> FileMetaDataset:
+    """Return the file meta information of one instance."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = slice_.SOPClassUID
     meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
@@ -94,20 +95,20 @@ def _common(series: _Series, image: Image, index: int) -> Dataset:
     d.SeriesNumber, d.InstanceNumber, d.AcquisitionNumber = series.series_number, index + 1, 1
     d.BodyPartExamined = "CHESTABDPELVIS"
     d.Modality, d.Manufacturer, d.ManufacturerModelName = series.modality, MANUFACTURER, patient.scanner
-    _dates(d, scan.started_at)
+    set_dates(d, scan.started_at)
     grid = image.grid
-    d.ImagePositionPatient = _decimals(*(grid.origin_mm + index * grid.spacing_mm[2] * grid.direction[:, 2]))
-    d.ImageOrientationPatient = _decimals(*grid.direction[:, 0], *grid.direction[:, 1])
-    d.PixelSpacing = _decimals(grid.spacing_mm[1], grid.spacing_mm[0])
-    d.SliceThickness = _decimal(grid.spacing_mm[2])
-    d.SliceLocation = _decimal(d.ImagePositionPatient[2])
+    d.ImagePositionPatient = decimals(*(grid.origin_mm + index * grid.spacing_mm[2] * grid.direction[:, 2]))
+    d.ImageOrientationPatient = decimals(*grid.direction[:, 0], *grid.direction[:, 1])
+    d.PixelSpacing = decimals(grid.spacing_mm[1], grid.spacing_mm[0])
+    d.SliceThickness = decimal(grid.spacing_mm[2])
+    d.SliceLocation = decimal(d.ImagePositionPatient[2])
     d.SamplesPerPixel, d.PhotometricInterpretation = 1, "MONOCHROME2"
     d.Rows, d.Columns = grid.shape[1], grid.shape[2]
     d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = 16, 16, 15, 0
     return d
 
 
-def _dates(d: Dataset, at: datetime) -> None:
+def set_dates(d: Dataset, at: datetime) -> None:
     """Set every date and time to the start of the acquisition, in the scanner's wall time with its offset from UTC."""
     d.TimezoneOffsetFromUTC = f"{at:%z}"
     for what in ("Study", "Series", "Acquisition", "Content", "InstanceCreation"):
@@ -119,27 +120,27 @@ def _fill_ct(d: Dataset, series: _Series, image: Image, index: int) -> None:
     d.ImageType, d.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "HFS"
     d.KVP, d.RescaleType = "120", "HU"
     d.RescaleSlope, d.RescaleIntercept = "1", str(HOUNSFIELD_INTERCEPT)
-    d.PixelData = _bytes(image.voxels[index].astype(np.int32) - HOUNSFIELD_INTERCEPT)
+    d.PixelData = pixel_bytes(image.voxels[index].astype(np.int32) - HOUNSFIELD_INTERCEPT)
 
 
 def _fill_spect(d: Dataset, series: _Series, image: Image, index: int) -> None:
     concentration = image.voxels[index]
     # the stored numbers are divided by the slope as it stands in the header, rounded to 16 characters
-    slope = _decimal(float(concentration.max()) / LARGEST_STORED or 1.0, up=True)
+    slope = decimal(float(concentration.max()) / LARGEST_STORED or 1.0, up=True)
     d.ImageType = ["ORIGINAL", "PRIMARY"]
     d.RescaleSlope, d.RescaleIntercept = slope, "0"
-    d.PixelData = _bytes(np.rint(concentration.astype(np.float64) / float(slope)).astype(np.int64))
+    d.PixelData = pixel_bytes(np.rint(concentration.astype(np.float64) / float(slope)).astype(np.int64))
     d.Units, d.CountsSource, d.SeriesType = "BQML", "EMISSION", ["STATIC", "IMAGE"]
     d.CorrectedImage, d.DecayCorrection, d.CollimatorType = ["DECY", "ATTN", "SCAT"], "START", "NONE"
     d.NumberOfSlices, d.ImageIndex = image.grid.shape[0], index + 1
     duration_s, decay_per_s = series.scan.duration_s, series.patient.nuclide.decay_per_s
     decayed = decay_per_s * duration_s
     d.ActualFrameDuration = str(round(duration_s * MILLISECONDS_PER_SECOND))
-    d.DecayFactor = _decimal(decayed / -np.expm1(-decayed))
-    d.FrameReferenceTime = _decimal(np.log(decayed / -np.expm1(-decayed)) / decay_per_s * MILLISECONDS_PER_SECOND)
+    d.DecayFactor = decimal(decayed / -np.expm1(-decayed))
+    d.FrameReferenceTime = decimal(np.log(decayed / -np.expm1(-decayed)) / decay_per_s * MILLISECONDS_PER_SECOND)
     d.RadiopharmaceuticalInformationSequence = [_radiopharmaceutical(series.patient)]
-    d.PatientOrientationCodeSequence = [_item(Code("102538003", "SCT", "recumbent"))]
-    d.PatientGantryRelationshipCodeSequence = [_item(Code("102540008", "SCT", "headfirst"))]
+    d.PatientOrientationCodeSequence = [code_item(Code("102538003", "SCT", "recumbent"))]
+    d.PatientGantryRelationshipCodeSequence = [code_item(Code("102540008", "SCT", "headfirst"))]
 
 
 def _radiopharmaceutical(patient: VirtualPatient) -> Dataset:
@@ -147,26 +148,28 @@ def _radiopharmaceutical(patient: VirtualPatient) -> Dataset:
     item.Radiopharmaceutical = given.agent
     item.RadiopharmaceuticalStartTime = f"{given.at:%H%M%S}"
     item.RadiopharmaceuticalStartDateTime = f"{given.at:%Y%m%d%H%M%S%z}"
-    item.RadionuclideTotalDose = _decimal(given.administered_bq)
-    item.RadionuclideHalfLife = _decimal(patient.nuclide.half_life_h * SECONDS_PER_HOUR)
+    item.RadionuclideTotalDose = decimal(given.administered_bq)
+    item.RadionuclideHalfLife = decimal(patient.nuclide.half_life_h * SECONDS_PER_HOUR)
     code = NUCLIDE_CODES.get(given.nuclide)
-    item.RadionuclideCodeSequence = [_item(code)] if code else [_item(Code(given.nuclide, "99MRTAI", given.nuclide))]
+    item.RadionuclideCodeSequence = [code_item(code)] if code else [code_item(Code(given.nuclide, "99MRTAI", given.nuclide))]
     return item
 
 
-def _item(code: Code) -> Dataset:
+def code_item(code: Code) -> Dataset:
+    """Return a code as an item of a sequence."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item
 
 
-def _bytes(stored: NDArray[np.integer]) -> bytes:
+def pixel_bytes(stored: NDArray[np.integer]) -> bytes:
+    """Return stored values of any shape as 16-bit pixel data."""
     if stored.min() < 0 or stored.max() > LARGEST_STORED:
         raise ValueError(f"DICOM: stored values 0 to {LARGEST_STORED} needed, got {stored.min()} to {stored.max()}")
     return stored.astype("<u2").tobytes()
 
 
-def _decimal(value: float, *, up: bool = False) -> str:
+def decimal(value: float, *, up: bool = False) -> str:
     """Return a decimal string of at most 16 characters; ``up`` never rounds below ``value``."""
     text = str(DSfloat(float(value), auto_format=True))
     if up and float(text) < value:
@@ -174,5 +177,6 @@ def _decimal(value: float, *, up: bool = False) -> str:
     return text
 
 
-def _decimals(*values: float) -> list[str]:
-    return [_decimal(value) for value in values]
+def decimals(*values: float) -> list[str]:
+    """Return decimal strings of at most 16 characters."""
+    return [decimal(value) for value in values]

@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mrtai.io.atomic import write_bytes
@@ -31,6 +33,20 @@ def write_study(patient: VirtualPatient, folder: Path, *, as_format: str, contou
     """
     if as_format not in (DICOM, NIFTI):
         raise ValueError(f"format: {DICOM!r} or {NIFTI!r} needed, got {as_format!r}")
+    with new_folder(folder) as study:
+        _write_scans(patient, study, as_format)
+        if contours and as_format == DICOM:
+            write_contours(patient, study / "scan1" / "CT", study / "scan1" / "SEG")
+        _write_truth(patient, study / "truth")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a place to write a study that becomes ``folder`` when all went well, and is removed when not.
+
+    Raises:
+        DosimetryError: the folder exists and is not empty.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DosimetryError(
             "the study's folder must be new or empty",
@@ -43,10 +59,8 @@ def write_study(patient: VirtualPatient, folder: Path, *, as_format: str, contou
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         study = temporary / "study"
-        _write_scans(patient, study, as_format)
-        if contours and as_format == DICOM:
-            write_contours(patient, study / "scan1" / "CT", study / "scan1" / "SEG")
-        _write_truth(patient, study / "truth")
+        study.mkdir()
+        yield study
         study.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
