@@ -64,7 +64,7 @@ def _header(scan: Tomogram, number: int, words: Sequence[str]) -> Dataset:
     d.PatientName, d.PatientID, d.PatientBirthDate, d.PatientSex = "Virtual^Phantom", PATIENT_ID, "", ""
     d.StudyID, d.AccessionNumber, d.ReferringPhysicianName = str(number), "", ""
     d.StudyDescription, d.SeriesDescription = f"Virtual phantom, scan {number}", "SPECT clinical, counts"
-    d.SeriesNumber, d.InstanceNumber, d.Modality, d.BodyPartExamined = 2, 1, "NM", "PHANTOM"
+    d.SeriesNumber, d.InstanceNumber, d.Modality, d.Laterality = 2, 1, "NM", ""
     d.Manufacturer, d.ManufacturerModelName, d.DeviceSerialNumber = MANUFACTURER, "clinical", scan.camera_serial
     d.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
     d.CorrectedImage, d.CollimatorGridName, d.Units = ["ATTN", "SCAT"], scan.collimator, "CNTS"

@@ -1,16 +1,18 @@
 """A camera's calibration from a phantom of known activity: sensitivity, recovery curve and dead time."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.optimize import brentq, curve_fit
+from scipy.optimize import OptimizeWarning, brentq, curve_fit
 
+from mrtai.physics.dead_time import DeadTime, dead_time_of
 from mrtai.physics.decay import remaining
 from mrtai.physics.phantom_spheres import found_shift, in_view, recoveries
-from mrtai.physics.quantify import bq_per_ml_per_count, dead_time_factor, mean_decay_during_scan
-from mrtai.units import BQ_PER_MBQ, MICROSECONDS_PER_SECOND, SECONDS_PER_HOUR
+from mrtai.physics.quantify import bq_per_ml_per_count, mean_decay_during_scan
+from mrtai.units import BQ_PER_MBQ, SECONDS_PER_HOUR
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Array
 from mrtai.values.phantom import Phantom, SphereRecovery, Tomogram
@@ -20,20 +22,6 @@ LEAST_SPHERES: Final = 3
 """A curve of two parameters and one degree of freedom that tells how well it fits."""
 
 LARGEST_EDGE_SHARE: Final = 0.05
-LEAST_RATE_RATIO: Final = 2.0
-"""Between the highest and lowest activity of a dead time measurement; less says next to nothing of a curve's bend."""
-
-SEEN_SDS: Final = 3.0
-"""A dead time below that many of its standard uncertainties was not seen; correcting by it would add noise alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadTime:
-    """Paralysable dead time per event with the standard uncertainty of its fit, and the factor true over observed of every scan."""
-
-    tau_us: float
-    tau_sd_us: float
-    factors: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,60 +122,12 @@ def fitted_recovery(spheres: Sequence[SphereRecovery]) -> tuple[Recovery, float]
     try:
         between = 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0 + np.ptp(rc) * np.sqrt(rc.size), xtol=1e-6))
         (beta, gamma), covariance = _curve(volume_ml, rc, np.hypot(noise, between))
-    except (RuntimeError, ValueError) as fault:
+    except (RuntimeError, ValueError, OptimizeWarning) as fault:
         raise _unfitted(rc, str(fault)) from fault
     if not (np.isfinite(covariance).all() and beta > 0 and gamma > 0):
         raise _unfitted(rc, "a parameter that the spheres do not determine")
     (a, b), (_, d) = covariance.tolist()
     return Recovery(float(beta), float(gamma), ((a, b), (b, d))), between
-
-
-def fitted_dead_time(activity_mbq: Array, observed_cps: Array, sd_cps: Array) -> tuple[float, float]:
-    """Return τ [s] of the paralysable model m = k A exp(-k A τ) and its standard uncertainty; arrays of shape ``(scans,)``.
-
-    ln(m/A) = ln k - (k A) τ is nearly a line in A, which gives the start of the fit.
-    """
-    slope, intercept = np.polyfit(activity_mbq, np.log(observed_cps / activity_mbq), 1)
-    start = np.exp(intercept), -slope / np.exp(intercept)
-
-    def paralysable(activity: Array, k: float, tau_us: float) -> Array:
-        rate: Array = k * activity * np.exp(-k * activity * tau_us / MICROSECONDS_PER_SECOND)
-        return rate
-
-    first = (start[0], start[1] * MICROSECONDS_PER_SECOND)
-    (k, tau_us), covariance = curve_fit(paralysable, activity_mbq, observed_cps, p0=first, sigma=sd_cps, absolute_sigma=True)
-    chi2 = float((((observed_cps - paralysable(activity_mbq, k, tau_us)) / sd_cps) ** 2).sum())
-    degrees = activity_mbq.size - 2
-    scale = max(1.0, chi2 / degrees) if degrees else 1.0
-    return float(tau_us) / MICROSECONDS_PER_SECOND, float(np.sqrt(covariance[1, 1] * scale)) / MICROSECONDS_PER_SECOND
-
-
-def dead_time_of(scans: Sequence[Tomogram], activity_mbq: Array) -> tuple[DeadTime | None, str]:
-    """Return the dead time per event from recorded counts at several activities; None, and why, where they do not tell.
-
-    ``activity_mbq`` has shape ``(scans,)``.
-    """
-    if len(scans) < 2 or activity_mbq.max() / activity_mbq.min() < LEAST_RATE_RATIO:
-        return None, f"needs scans of activities that differ by a factor of {LEAST_RATE_RATIO:g}"
-    recorded = np.array([scan.recorded_counts or 0.0 for scan in scans])
-    if not recorded.all():
-        return None, "a scan does not state its recorded counts (0018,0070)"
-    seconds = np.array([scan.head_seconds for scan in scans])
-    observed_cps = recorded / seconds
-    tau_s, sd_s = fitted_dead_time(activity_mbq, observed_cps, np.sqrt(recorded) / seconds)
-    if tau_s < SEEN_SDS * sd_s:
-        return None, f"not seen: {tau_s * MICROSECONDS_PER_SECOND:.2g} ± {sd_s * MICROSECONDS_PER_SECOND:.2g} us"
-    try:
-        factors = tuple(dead_time_factor(float(cps), tau_s) for cps in observed_cps)
-    except ValueError as fault:
-        raise DosimetryError(
-            "the count rates do not fit a paralysable detector",
-            where="scans",
-            found=str(fault),
-            remedy="check CountsAccumulated (0018,0070), and leave out scans at rates that paralyse the camera",
-            code="DEAD_TIME_BEYOND_MODEL",
-        ) from fault
-    return DeadTime(tau_s * MICROSECONDS_PER_SECOND, sd_s * MICROSECONDS_PER_SECOND, factors), ""
 
 
 def _share(scan: Tomogram, t_h: float, half_life_h: float) -> float:
@@ -244,7 +184,11 @@ def _curve(volume_ml: Array, rc: Array, sd: Array) -> tuple[Array, Array]:
     def by_logarithms(v: Array, ln_beta: float, ln_gamma: float) -> Array:
         return _formula(v, float(np.exp(ln_beta)), float(np.exp(ln_gamma)))
 
-    found, covariance = curve_fit(by_logarithms, volume_ml, rc, p0=(np.log(np.median(volume_ml)), 0.0), sigma=sd, absolute_sigma=True)
+    start = (np.log(np.median(volume_ml)), 0.0)
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
+        # a curve that the points do not determine is refused, not warned of
+        warnings.simplefilter("error", OptimizeWarning)
+        found, covariance = curve_fit(by_logarithms, volume_ml, rc, p0=start, sigma=sd, absolute_sigma=True)
     parameters = np.exp(found)
     return parameters, covariance * np.outer(parameters, parameters)
 
