@@ -11,6 +11,7 @@ from mrtai.cli import main
 from mrtai.io.calibrations import read_calibration
 from mrtai.io.dicom_spect import concentration, place_spect, scale_of
 from mrtai.io.dicom_tree import read_tree
+from mrtai.io.iod_check import iod_errors
 from mrtai.io.phantom import read_phantom
 from mrtai.physics.recovery import coefficient
 from mrtai.simulate.phantom import cylinder
@@ -151,6 +152,10 @@ def test_one_seed_gives_the_same_bytes(study, tmp_path):
     names = sorted(path.relative_to(study) for path in study.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert all((study / name).read_bytes() == (again / name).read_bytes() for name in names)
+
+
+def test_a_simulated_tomogram_obeys_its_definition(study):
+    assert iod_errors(study / "scan1" / "SPECT" / "tomogram.dcm") == []
 
 
 def test_what_a_phantom_does_not_use_is_refused(tmp_path, capsys):

@@ -29,8 +29,10 @@ class DeadTime:
     factors: tuple[float, ...]
 
 
-def fitted_dead_time(activity_mbq: Array, observed_cps: Array, sd_cps: Array) -> tuple[float, float]:
-    """Return τ [s] of the paralysable model m = k A exp(-k A τ) and its standard uncertainty; arrays of shape ``(scans,)``.
+def fitted_dead_time(activity_mbq: Array, observed_cps: Array, sd_cps: Array) -> tuple[float, float, float]:
+    """Return τ [s] of the paralysable model m = k A exp(-k A τ), its standard uncertainty, and k [cps/MBq].
+
+    Arrays have shape ``(scans,)``.
 
     ln(m/A) = ln k - (k A) τ is nearly a line in A, which gives the start of the fit.
     """
@@ -53,7 +55,8 @@ def fitted_dead_time(activity_mbq: Array, observed_cps: Array, sd_cps: Array) ->
     chi2 = float((((observed_cps - paralysable(activity_mbq, k, tau_us)) / sd_cps) ** 2).sum())
     degrees = activity_mbq.size - 2
     scale = max(1.0, chi2 / degrees) if degrees else 1.0
-    return float(tau_us) / MICROSECONDS_PER_SECOND, float(np.sqrt(covariance[1, 1] * scale)) / MICROSECONDS_PER_SECOND
+    sd_us = float(np.sqrt(covariance[1, 1] * scale))
+    return float(tau_us) / MICROSECONDS_PER_SECOND, sd_us / MICROSECONDS_PER_SECOND, float(k)
 
 
 def dead_time_of(scans: Sequence[Tomogram], activity_mbq: Array) -> tuple[DeadTime | None, str]:
@@ -68,17 +71,25 @@ def dead_time_of(scans: Sequence[Tomogram], activity_mbq: Array) -> tuple[DeadTi
         return None, "a scan does not state its recorded counts (0018,0070)"
     seconds = np.array([scan.head_seconds for scan in scans])
     observed_cps = recorded / seconds
-    tau_s, sd_s = fitted_dead_time(activity_mbq, observed_cps, np.sqrt(recorded) / seconds)
+    tau_s, sd_s, k = fitted_dead_time(activity_mbq, observed_cps, np.sqrt(recorded) / seconds)
     if tau_s < SEEN_SDS * sd_s:
         return None, f"not seen: {tau_s * MICROSECONDS_PER_SECOND:.2g} ± {sd_s * MICROSECONDS_PER_SECOND:.2g} us"
+    most = float((k * activity_mbq).max()) * tau_s
+    if most >= 1:
+        # beyond its peak the observed rate falls again, and no longer tells the true one
+        raise _beyond(f"a true rate of {most:.2f} / tau")
     try:
         factors = tuple(dead_time_factor(float(cps), tau_s) for cps in observed_cps)
     except ValueError as fault:
-        raise DosimetryError(
-            "the count rates do not fit a paralysable detector",
-            where="scans",
-            found=str(fault),
-            remedy="check CountsAccumulated (0018,0070), and leave out scans at rates that paralyse the camera",
-            code="DEAD_TIME_BEYOND_MODEL",
-        ) from fault
+        raise _beyond(str(fault)) from fault
     return DeadTime(tau_s * MICROSECONDS_PER_SECOND, sd_s * MICROSECONDS_PER_SECOND, factors), ""
+
+
+def _beyond(found: str) -> DosimetryError:
+    return DosimetryError(
+        "the camera was paralysed",
+        where="scans",
+        found=found,
+        remedy="leave out the scans of the highest activities, and check CountsAccumulated (0018,0070)",
+        code="DEAD_TIME_BEYOND_MODEL",
+    )

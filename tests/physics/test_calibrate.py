@@ -110,8 +110,9 @@ def test_tau_is_found_from_decaying_activity():
     activity, k, tau_s = np.array([2000.0, 1200.0, 600.0, 200.0]), 4.0, 5e-6
     rate = k * activity
     observed = rate * np.exp(-rate * tau_s)
-    found, sd = fitted_dead_time(activity, observed, 0.001 * observed)
+    found, sd, slope = fitted_dead_time(activity, observed, 0.001 * observed)
     assert found == pytest.approx(tau_s, rel=1e-5)
+    assert slope == pytest.approx(k, rel=1e-5)
     assert 0 < sd < tau_s
 
 
@@ -126,6 +127,16 @@ def test_dead_time_is_corrected_in_the_sensitivity():
     one = fitted([scan(big, t_h=2.0, tau_us=5.0)], [2.0], big)
     assert one.sensitivity_cps_per_mbq < 0.96 * SENSITIVITY
     assert [a.coefficient for a in fit.spheres] == pytest.approx([b.coefficient for b in one.spheres], abs=1e-3)
+
+
+def test_a_paralysed_camera_is_refused():
+    filled = phantom()
+    big = replace(filled, activity_bq=2000 * filled.activity_bq, spheres=())
+    hours = [2.0, 100.0, 300.0, 500.0]
+    scans = [scan(big, t_h=t_h, tau_us=5.0) for t_h in hours]
+    assert scans[0].recorded_counts < scans[1].recorded_counts
+    with pytest.raises(DosimetryError, match="the camera was paralysed; found a true rate of"):
+        fitted(scans, hours, big)
 
 
 def test_no_dead_time_is_stated_where_none_can_be_seen():
