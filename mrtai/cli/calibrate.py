@@ -60,7 +60,7 @@ def _numbers(fit: "CameraFit") -> dict[str, Any]:
     return {
         "sensitivity_cps_per_mbq": fit.sensitivity_cps_per_mbq,
         "sensitivity_sd": fit.sensitivity_sd,
-        "sensitivity_terms": fit.sensitivity_terms,
+        "sensitivity_terms": dict(fit.sensitivity_terms),
         "dead_time": {"tau_us": dead.tau_us, "tau_sd_us": dead.tau_sd_us} if dead else None,
         "dead_time_reason": fit.dead_time_reason or None,
         "recovery": {"beta_ml": curve.beta_ml, "gamma": curve.gamma, "covariance": curve.covariance} if curve else None,

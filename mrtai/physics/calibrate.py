@@ -1,7 +1,7 @@
 """A camera's calibration from a phantom of known activity: sensitivity, recovery curve and dead time."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,7 @@ class CameraFit:
 
     sensitivity_cps_per_mbq: float
     sensitivity_sd: float
-    sensitivity_terms: dict[str, float]
+    sensitivity_terms: Mapping[str, float]
     spheres: tuple[SphereRecovery, ...]
     recovery: Recovery | None
     between_spheres_sd: float
