@@ -109,7 +109,7 @@ def doses_figure(regions: Sequence[RegionDose]) -> Figure:
         axis.annotate(significant(mean_gy), (mean_gy + (sd_gy or 0), row), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set_yticks(range(len(shown)), [plain_name(region.name) for region in shown], fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel("mean absorbed dose [Gy]; bar ends ± 1 standard uncertainty of the fit", fontsize=8)
+    axis.set_xlabel("mean absorbed dose [Gy]; bar ends ± 1 standard uncertainty", fontsize=8)
     axis.margins(x=0.09)
     axis.set_xlim(left=0)
     _sober(axis)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from mrtai.io.figure_budget import budget_figure
 from mrtai.io.figure_maps import planes_figure, projections_figure
 from mrtai.io.figure_organs import organ_figures
 from mrtai.io.figures import BARS_AT_MOST, PANELS_AT_MOST, curves_figure, doses_figure, histograms_figure, png
@@ -105,4 +106,7 @@ def _plots(regions: tuple[RegionDose, ...]) -> list[Picture]:
                 png(doses_figure(regions)),
             )
         )
+    if any(region.budget for region in regions):
+        caption = "Contour (volume), recovery, registration, calibration, kinetics and dose engine; what each one is: see Uncertainty."
+        pictures.append(Picture("budget", "Where the uncertainty comes from", caption, png(budget_figure(regions, BARS_AT_MOST))))
     return pictures

@@ -12,8 +12,12 @@ from mrtai.values.report import Report
 
 INTENDED_USE: Final = "Research use only. Not a medical device. Decision support under a qualified person."
 UNCERTAINTY: Final = (
-    "Every ± is one standard uncertainty (k = 1) of the curve fit alone, together with the camera's sensitivity where its calibration "
-    "file states one. Contouring, partial volume, registration and the dose model are not in it, so the true uncertainty is larger."
+    "Every ± of Ã, dose and BED is one standard uncertainty (k = 1) of the whole chain after the EANM guidance (Gear 2018): the outline of "
+    "the contour, which acts through counts, recovery and mass at once, the recovery curve, registration, calibration and dead time where "
+    "files state them, the curve fit with its population, and the dose engine. Where an input is known to no better than 5 % the result "
+    "was drawn, not linearised. Not in it: what blur took from regions without recovery (see Quantification), scatter and attenuation "
+    "correction, shapes that are not compact, motion, and contours that are wrong rather than inexact. The 68 % interval of Ã in the table "
+    "of fits is of curve and calibration alone."
 )
 VERDICT_WORDS: Final = {
     "ok": "No doubt was found automatically. A person still has to review and sign.",
