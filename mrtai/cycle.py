@@ -36,6 +36,7 @@ from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
 from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.physics.tia_map import rescaled, tia_map
+from mrtai.physics.verdict import gated
 from mrtai.ports import Aligner, DoseEngine, Segmenter
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image, Quantity
@@ -75,7 +76,7 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     report = replace(
         step(measure, Maps(aligned, contours, fits, dose, other), tia, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates
     )
-    return step(check, report, fits, engines)
+    return gated(step(check, report, fits, engines))
 
 
 def align(cycle: Cycle, aligner: Aligner) -> Aligned:

@@ -18,6 +18,8 @@ from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.align_scans import IDENTITY
 from mrtai.physics.chain import chain
 from mrtai.physics.second_opinion import compared, disagreement_flags
+from mrtai.values.calibration import Recovery
+from mrtai.values.flag import Severity
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -57,7 +59,7 @@ def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
     return Labels(kidney * 1 + spleen * 2, {1: "kidney_left", 2: "spleen"}, grid)
 
 
-def draft(of, labels=None, method="auto", dose=None, check=None):
+def draft(of, labels=None, method="auto", dose=None, check=None, protocol=PROTOCOL):
     decay = nuclide("Lu-177")
     model = tac_model(method, known_beside(decay, PROTOCOL))
     names = {
@@ -70,7 +72,7 @@ def draft(of, labels=None, method="auto", dose=None, check=None):
     alone = chain("Lu-177", NUCLEAR_DATA)
     aligner = lambda fixed, moving: IDENTITY  # noqa: E731
     engines = Engines(decay, aligner, GivenLabels(labels or drawn()), model, dose or Local(decay), check, alone, names)
-    report = results(dose_cycle(of, PROTOCOL, engines))
+    report = results(dose_cycle(of, protocol, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
 
 
@@ -212,9 +214,60 @@ def test_a_calibrations_uncertainty_is_common_to_all_scans():
     plain, with_sd = draft(of)[1]["spleen"], draft(calibrated)[1]["spleen"]
     without = plain["tia_sd_mbq_h"] / plain["tia_mbq_h"]
     # added once, after the fit, not once a scan
-    assert with_sd["tia_sd_mbq_h"] / with_sd["tia_mbq_h"] == pytest.approx(np.hypot(without, 0.04), rel=1e-5)
+    # 1 %: a contour this uncertain is drawn, 20 000 times
+    assert with_sd["tia_sd_mbq_h"] / with_sd["tia_mbq_h"] == pytest.approx(np.hypot(without, 0.04), rel=0.01)
     assert sum(term["share"] for term in with_sd["uncertainty_budget"]) == pytest.approx(1.0)
     assert with_sd["time_activity"]["activity_sd_mbq"][0] == pytest.approx(20.0 * np.hypot(0.05, 0.04), rel=1e-3)
+
+
+CURVE = Recovery(4.0, 0.8, ((0.04, 0.0), (0.0, 0.0004)))
+
+
+def test_recovery_is_given_back_where_the_protocol_says_so_and_shown_where_it_does_not():
+    spleen = {}
+    for word in ("off", "recovery"):
+        report, regions = draft(cycle(FALLING), protocol=replace(PROTOCOL, partial_volume=word, recovery=CURVE))
+        spleen[word] = regions["spleen"]
+        assert "NO_RECOVERY_CURVE" not in codes(report["flags"])
+    dose = {word: row["absorbed_dose_gy"] for word, row in spleen.items()}
+    for of in dose.values():
+        assert of["without_recovery"] == dose["off"]["mean"]
+        assert of["with_recovery"] == dose["recovery"]["mean"]
+    # RC of 4.1 mL is 0.505, and the body around holds 10 Bq/mL against megabecquerels
+    assert spleen["off"]["recovery"] == pytest.approx(1 / (1 + (4.0 / 4.096) ** 0.8), rel=1e-6)
+    assert dose["recovery"]["mean"] / dose["off"]["mean"] == pytest.approx(1 / spleen["off"]["recovery"], rel=0.01)
+    assert "recovery" in {term["term"] for term in spleen["recovery"]["uncertainty_budget"]}
+    assert "recovery" not in {term["term"] for term in spleen["off"]["uncertainty_budget"]}
+
+
+def test_recovery_without_a_curve_is_told_and_a_very_low_one_too():
+    report, regions = draft(cycle(FALLING), protocol=replace(PROTOCOL, partial_volume="recovery"))
+    assert "NO_RECOVERY_CURVE" in codes(report["flags"]) and regions["spleen"]["absorbed_dose_gy"]["with_recovery"] is None
+    _, regions = draft(cycle(FALLING), protocol=replace(PROTOCOL, partial_volume="recovery", recovery=replace(CURVE, beta_ml=40.0)))
+    assert "RECOVERY_LOW" in codes(regions["spleen"]["flags"])
+
+
+def test_a_site_weighs_flags_and_what_it_withholds_has_no_numbers():
+    both = drawn()
+    both = replace(both, names={1: "kidney_left", 2: "kidney_right"})
+    assert draft(cycle(FALLING), both)[1]["kidney_left"]["verdict"] == "review"
+    _, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.INFO}))
+    assert regions["kidney_left"]["verdict"] == "ok" and codes(regions["kidney_left"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
+    report, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.WITHHELD}))
+    assert report["verdict"] == regions["kidney_left"]["verdict"] == "withheld"
+    for name in ("kidney_left", "kidneys"):
+        row = regions[name]
+        assert row["absorbed_dose_gy"]["mean"] is row["absorbed_dose_gy"]["mean_sd"] is row["tia_mbq_h"] is row["tia_sd_mbq_h"] is None
+        assert row["uncertainty_budget"] == []
+    assert regions["remainder"]["absorbed_dose_gy"]["mean"] > 0
+
+
+def test_a_dose_known_too_badly_is_flagged_at_the_protocols_threshold():
+    _, regions = draft(cycle(FALLING))
+    stated = regions["spleen"]["absorbed_dose_gy"]["mean_sd"] / regions["spleen"]["absorbed_dose_gy"]["mean"]
+    for least, flagged in ((stated * 0.99, True), (stated * 1.01, False)):
+        _, regions = draft(cycle(FALLING), protocol=replace(PROTOCOL, most_dose_relative_sd=least))
+        assert ("DOSE_UNCERTAIN" in codes(regions["spleen"]["flags"])) is flagged
 
 
 FAR = box((16, 16, 16), (20, 20, 20))

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mrtai.io.counted_cycles import counted_cycle
-from mrtai.io.results import Json, flag_list, require_valid, rounded, scaled, verdict
+from mrtai.io.results import Json, flag_list, require_valid, rounded, scaled
 from mrtai.physics.cumulative import cumulated
 from mrtai.physics.cumulative_flags import EXCEEDED, NEXT
+from mrtai.physics.verdict import verdict
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.cumulative import QUANTITIES, CountedCycle, Cumulative, CycleRegion, RegionSum, Uncertain
 from mrtai.values.flag import Flag, Severity

@@ -13,6 +13,7 @@ from mrtai.units import BQ_PER_MBQ
 from mrtai.values.calibration import Recovery
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
+from mrtai.values.flag import Severity
 from mrtai.values.protocol import CHECK_HISTORIES, NO_SEGMENTER, PARTIAL_VOLUME, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
 from mrtai.values.refusal import DosimetryError
 
@@ -64,6 +65,7 @@ _SCHEMA: Mapping[str, Any] = {
         "tia_map": {"enum": list(TIA_MAPS)},
         "spect_fwhm_mm": _POSITIVE,
         "most_dose_relative_sd": _POSITIVE,
+        "gates": {"type": "object", "additionalProperties": {"enum": [severity.value for severity in Severity]}},
         "partial_volume": {"enum": list(PARTIAL_VOLUME)},
         "recovery": {
             "type": "object",
@@ -141,6 +143,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         segmenter=table.get("segmenter", NO_SEGMENTER),
         lesion_segmenter=table.get("lesion_segmenter", NO_SEGMENTER),
         **{key: table[key] for key in ("spect_fwhm_mm", "most_dose_relative_sd") if key in table},
+        gates={code: Severity(value) for code, value in table.get("gates", {}).items()},
         partial_volume=table.get("partial_volume", PARTIAL_VOLUME[0]),
         recovery=_recovery(name, table.get("recovery")),
         cumulative_limits={

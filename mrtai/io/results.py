@@ -19,10 +19,11 @@ from jsonschema import Draft202012Validator
 
 from mrtai.physics.radiobiology import rbe_weighted_gy
 from mrtai.physics.region_uncertainty import probability_off
+from mrtai.physics.verdict import verdict
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import RADIATIONS
-from mrtai.values.flag import Flag, Severity
+from mrtai.values.flag import Flag
 from mrtai.values.marrow import MarrowDose
 from mrtai.values.next_scan import NextScan
 from mrtai.values.refusal import DosimetryError
@@ -39,8 +40,6 @@ ADDED = ("lesion_segmenter",)
 
 Json = dict[str, Any]
 
-_VERDICT = {Severity.INFO: "ok", Severity.REVIEW: "review", Severity.WITHHELD: "withheld"}
-_WEIGHT = {Severity.INFO: 0, Severity.REVIEW: 1, Severity.WITHHELD: 2}
 _NUMBERS_ON_LINES = re.compile(r'\[\n([^\[\]{}"]*?)\n\s*\]')
 
 
@@ -84,12 +83,6 @@ def results(report: Report) -> Json:
         "cumulative": None,
         "flags": flag_list(case_flags),
     }
-
-
-def verdict(flags: Iterable[Flag]) -> str:
-    """Return ``ok``, ``review`` or ``withheld``: the weight of the gravest flag."""
-    gravest = max((flag.severity for flag in flags), key=_WEIGHT.__getitem__, default=Severity.INFO)
-    return _VERDICT[gravest]
 
 
 def read_results(folder: Path) -> Json:

@@ -6,6 +6,7 @@ from typing import Final
 
 from mrtai.values.calibration import Recovery
 from mrtai.values.chain import Progeny
+from mrtai.values.flag import Severity
 
 TIA_MAPS: Final = ("shares", "voxel-fit")
 PARTIAL_VOLUME: Final = ("off", "recovery")
@@ -63,6 +64,7 @@ class Protocol:
         recovery: the recovery curve of scans that come without a calibration's, None where there is none.
         spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties.
         most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
+        gates: severity by code of flags that the site weighs in its own way.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
@@ -91,4 +93,5 @@ class Protocol:
     partial_volume: str = "off"
     spect_fwhm_mm: float = 11.0
     most_dose_relative_sd: float = 0.3
+    gates: Mapping[str, Severity] = field(default_factory=dict)
     recovery: Recovery | None = None
