@@ -34,6 +34,7 @@ from mrtai.physics.partial_volume import NONE, partial_volume
 from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
+from mrtai.physics.scan_gates import displaced_flags, hot_spot_flags, scale_flags
 from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.physics.tia_map import rescaled, tia_map
 from mrtai.physics.verdict import gated
@@ -118,6 +119,8 @@ def rates(aligned: Aligned, engine: DoseEngine) -> tuple[Image, ...]:
 def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engines) -> Report:
     """Return the draft: dose, volume, kinetics and flags of every region and union, and when to scan again while scans are missing."""
     aligned, fits = maps.aligned, maps.fits
+    maps = replace(maps, contours=maps.contours.with_flags(hot_spot_flags(aligned, fits.labels)))
+    scan_flags = (*displaced_flags(aligned, fits.labels, protocol.spect_fwhm_mm), *scale_flags(fits))
     regions = tuple(named(row) for row in region_doses(maps, protocol, engines.nuclide, engines.kinetics))
     provisional = visits([point.t_h for point in aligned.cycle.time_points]) < protocol.expected_scans
     agent, limit_gy = aligned.cycle.administration.agent, protocol.dose_limits_gy.get("red_marrow")
@@ -132,7 +135,7 @@ def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engine
         dose=maps.dose,
         provisional=provisional,
         engines=engines.names,
-        flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *progeny_flags(engines.chain, protocol.progeny)),
+        flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *scan_flags, *progeny_flags(engines.chain, protocol.progeny)),
         marrow=marrow_doses(regions, aligned.cycle.blood, agent, decays, engines.blood or engines.kinetics, limit_gy),
         next_scan=proposed(fits, protocol, engines.known) if provisional and engines.known else None,
     )

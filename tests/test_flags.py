@@ -249,17 +249,35 @@ def test_recovery_without_a_curve_is_told_and_a_very_low_one_too():
 
 def test_a_site_weighs_flags_and_what_it_withholds_has_no_numbers():
     both = drawn()
-    both = replace(both, names={1: "kidney_left", 2: "kidney_right"})
-    assert draft(cycle(FALLING), both)[1]["kidney_left"]["verdict"] == "review"
+    both = replace(both, names={1: "kidney_right", 2: "kidney_left"})
+    assert draft(cycle(FALLING), both)[1]["kidney_right"]["verdict"] == "review"
     _, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.INFO}))
-    assert regions["kidney_left"]["verdict"] == "ok" and codes(regions["kidney_left"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
+    assert regions["kidney_right"]["verdict"] == "ok" and codes(regions["kidney_right"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
     report, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.WITHHELD}))
-    assert report["verdict"] == regions["kidney_left"]["verdict"] == "withheld"
-    for name in ("kidney_left", "kidneys"):
+    assert report["verdict"] == regions["kidney_right"]["verdict"] == "withheld"
+    for name in ("kidney_right", "kidneys"):
         row = regions[name]
         assert row["absorbed_dose_gy"]["mean"] is row["absorbed_dose_gy"]["mean_sd"] is row["tia_mbq_h"] is row["tia_sd_mbq_h"] is None
         assert row["uncertainty_budget"] == []
     assert regions["remainder"]["absorbed_dose_gy"]["mean"] > 0
+
+
+def test_contours_on_the_wrong_side_are_told_whoever_drew_them():
+    sides = {1: "kidney_right", 2: "kidney_left"}
+    for names, flagged in ((sides, False), ({1: "kidney_left", 2: "kidney_right"}, True)):
+        _, regions = draft(cycle(FALLING), replace(drawn(), names=names))
+        assert ("ORGAN_SWAPPED" in codes(regions["kidney_left"]["flags"])) is flagged
+
+
+def test_a_lesion_left_inside_the_liver_is_told_and_a_drawn_one_is_not():
+    whole = box((4, 4, 4), (21, 21, 21)) * 1
+    one = Labels(whole, {1: "liver"}, GRID)
+    two = Labels(np.where(KIDNEY | SPLEEN, 2, whole), {1: "liver", 2: "lesion_1"}, GRID)
+    # spots of 4.1 mL at twenty times the 10 Bq/mL around them
+    faint = cycle((8e-4, 3e-4, 1e-4), (8e-4, 3e-4, 1e-4))
+    for labels, flagged in ((one, True), (two, False)):
+        _, regions = draft(faint, labels)
+        assert ("HOT_SPOT" in codes(regions["liver_without_lesions"]["flags"])) is flagged
 
 
 def test_a_dose_known_too_badly_is_flagged_at_the_protocols_threshold():

@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from scipy import ndimage
 
+from mrtai.physics.organ_positions import swapped
+from mrtai.values.flag import Flag
 from mrtai.values.grid import Grid
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
@@ -51,6 +54,17 @@ class GivenLabels:
         )
 
 
+def _sides(labels: Labels) -> dict[str, tuple[Flag, ...]]:
+    """Return flags by name of regions that lie on the wrong side: a person's hand slips, and exports mirror."""
+    values = [value for value in labels.names if np.any(labels.voxels == value)]
+    centres = ndimage.center_of_mass(np.ones_like(labels.voxels), labels.voxels, values)
+    centres_mm = {labels.names[v]: (labels.grid.affine @ [*centre[::-1], 1.0])[:3] for v, centre in zip(values, centres, strict=True)}
+    found: dict[str, tuple[Flag, ...]] = {}
+    for name, flag in swapped(centres_mm):
+        found[name] = (*found.get(name, ()), flag)
+    return found
+
+
 def _without_rest(labels: Labels) -> Labels:
     """Return the labels without a contour of the whole body or its rest: the report sums these up from what lies in no region."""
     rest = [value for value, name in labels.names.items() if name in REST]
@@ -72,4 +86,5 @@ def _carried(labels: Labels, aligned: Aligned, scan: int) -> Labels:
         )
     labels = _without_rest(labels)
     alignment = aligned.alignments[scan]
+    labels = labels.with_flags(_sides(labels))
     return replace(labels, grid=labels.grid.moved(alignment.transform)) if alignment.moved else labels

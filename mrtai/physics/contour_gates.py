@@ -58,7 +58,7 @@ def contour_flags(labels: Labels, ct: Image, doubt: Mapping[str, float], envelop
     view_mm = ends_mm(ct.grid, data_box(ct))
     told = [
         *(one for organ in organs.values() for one in _alone(organ, labels, ct, doubt.get(organ.name))),
-        *swapped(organs),
+        *swapped({name: organ.centre_mm for name, organ in organs.items()}),
         *misplaced(organs, ct.grid),
         *_unequal(organs),
         *missing(organs, {*labels.names.values(), *doubt}, view_mm),

@@ -110,19 +110,19 @@ def twin(name: str) -> str | None:
     return f"{organ}_{'right' if side == 'left' else 'left'}" if side in ("left", "right") else None
 
 
-def swapped(organs: Mapping[str, Organ]) -> Iterator[Told]:
-    """Yield flags of pairs that lie on each other's sides, and of a liver left of the spleen."""
-    for name, organ in organs.items():
-        other = organs.get(twin(name) or "") if name.endswith("_left") else None
-        if other is not None and organ.centre_mm[X] < other.centre_mm[X]:
+def swapped(centres_mm: Mapping[str, Array]) -> Iterator[Told]:
+    """Yield flags of pairs that lie on each other's sides, and of a liver left of the spleen; centres ``(x, y, z)`` LPS by name."""
+    for name, centre in centres_mm.items():
+        other = (twin(name) or "") if name.endswith("_left") else ""
+        if other in centres_mm and centre[X] < centres_mm[other][X]:
             text = (
-                f"The {plain(name)} lies {other.centre_mm[X] - organ.centre_mm[X]:.0f} mm to the right of the {plain(other.name)}: "
+                f"The {plain(name)} lies {centres_mm[other][X] - centre[X]:.0f} mm to the right of the {plain(other)}: "
                 "left and right are swapped."
             )
             flag = Flag("ORGAN_SWAPPED", Severity.REVIEW, text, "Check the orientation of the CT and exchange the two contours.")
-            yield from ((one, flag) for one in (name, other.name))
-    liver, spleen = organs.get("liver"), organs.get("spleen")
-    if liver is not None and spleen is not None and liver.centre_mm[X] > spleen.centre_mm[X]:
+            yield from ((one, flag) for one in (name, other))
+    liver, spleen = centres_mm.get("liver"), centres_mm.get("spleen")
+    if liver is not None and spleen is not None and liver[X] > spleen[X]:
         text = "The liver lies to the left of the spleen: the CT or the contours are mirrored, or the patient has a mirrored situs."
         flag = Flag("ORGAN_SWAPPED", Severity.REVIEW, text, "Check the orientation of the CT; left and right organs may be exchanged.")
         yield from ((one, flag) for one in ("liver", "spleen"))
@@ -130,7 +130,7 @@ def swapped(organs: Mapping[str, Organ]) -> Iterator[Told]:
 
 def misplaced(organs: Mapping[str, Organ], grid: Grid) -> Iterator[Told]:
     """Yield a flag for every organ that lies where it hardly can, one an organ; pairs that are swapped are told as such alone."""
-    exchanged = {name for name, _ in swapped(organs)}
+    exchanged = {name for name, _ in swapped({name: organ.centre_mm for name, organ in organs.items()})}
     spine = _spine_points_mm(organs, grid)
     told: dict[str, list[str]] = {}
     for place in PLACES:

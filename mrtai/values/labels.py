@@ -1,7 +1,7 @@
 """Contours as an exclusive label map with names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -58,3 +58,7 @@ class Labels:
         value = {n: v for v, n in self.names.items()}[name]
         inside: NDArray[np.bool_] = self.voxels == value
         return inside
+
+    def with_flags(self, flags: Mapping[str, tuple[Flag, ...]]) -> "Labels":
+        """Return the contours with further flags by region name."""
+        return replace(self, flags={**self.flags, **{name: (*self.flags.get(name, ()), *further) for name, further in flags.items()}})
