@@ -111,7 +111,7 @@ def twin(name: str) -> str | None:
 
 
 def swapped(centres_mm: Mapping[str, Array]) -> Iterator[Told]:
-    """Yield flags of pairs that lie on each other's sides, and of a liver left of the spleen; centres ``(x, y, z)`` LPS by name."""
+    """Yield flags of pairs that lie on each other's sides, and of a liver left of the spleen; centres by name, shape ``(3,)``, LPS."""
     for name, centre in centres_mm.items():
         other = (twin(name) or "") if name.endswith("_left") else ""
         if other in centres_mm and centre[X] < centres_mm[other][X]:

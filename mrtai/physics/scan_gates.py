@@ -56,7 +56,7 @@ def displaced_flags(aligned: Aligned, labels: Labels, fwhm_mm: float) -> tuple[F
 
 
 def displacement_mm(spect: Image, labels: Labels, fwhm_mm: float) -> Array:
-    """Return by how much ``(x, y, z)`` the activity is moved from where compact regions, each even and blurred, would show it.
+    """Return by how much the activity is moved, shape ``(3,)`` LPS, from where compact regions, each even and blurred, would show it.
 
     It is where the correlation of the two is largest; zero where no region is compact and hot.
     """

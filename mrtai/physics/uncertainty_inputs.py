@@ -31,7 +31,7 @@ def volume_sd(volume_ml: float, voxel_mm: float, fwhm_mm: float) -> float:
 
 
 def radius_mm(volume_ml: Array) -> Array:
-    """Return the radius of the sphere of a volume [mm]."""
+    """Return the radius of the sphere of a volume [mm], any shape."""
     return np.asarray(np.cbrt(3.0 * MM3_PER_ML * volume_ml / (4.0 * np.pi)))
 
 
@@ -40,7 +40,7 @@ def content_ml(contour_ml: Array | float, object_ml: Array | float, fwhm_mm: flo
 
     For radii a and b, integrated over the contour from the blurred sphere B,
     4π ∫₀ᵃ B(ρ) ρ² dρ = (4π/3) {(a³+b³) E(a+b) - (a³-b³) E(a-b) + σ² [(a²-ab+b²-σ²) g(a+b) - (a²+ab+b²-σ²) g(a-b)]}.
-    Where a = b, its share of the object is the recovery coefficient. It is the same with a and b exchanged.
+    Where a = b, its share of the object is the recovery coefficient. It is the same with a and b exchanged. Volumes of any shape.
     """
     a, b, sigma = radius_mm(np.asarray(contour_ml)), radius_mm(np.asarray(object_ml)), fwhm_mm / FWHM_PER_SIGMA
     whole = (a**3 + b**3) * _half_erf(a + b, sigma) - (a**3 - b**3) * _half_erf(a - b, sigma)

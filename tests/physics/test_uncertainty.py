@@ -283,12 +283,14 @@ def test_what_regions_share_adds_up_and_the_rest_does_not():
     kidney = propagated(KIDNEY)
     shared = propagated(replace(PERFECT, calibration_relative_sd=0.03, engine_relative_sd=0.04))
     own = propagated(replace(PERFECT, kinetics_relative_sd=0.05))
-    assert combined([7.0], [kidney.dose]) == pytest.approx(7.0 * kidney.dose.relative_sd)
-    assert combined([3.0, 4.0], [shared.dose, shared.dose]) == pytest.approx(7.0 * 0.05)
-    assert combined([3.0, 4.0], [own.tia, own.tia]) == pytest.approx(5.0 * 0.05)
-    assert combined([3.0, 4.0], [shared.dose, own.dose]) == pytest.approx(np.hypot(3.0 * 0.05, 4.0 * 0.05))
-    both = combined([1.0, 1.0], [kidney.dose, kidney.dose]) / 2
-    assert kidney.dose.relative_sd / np.sqrt(2) < both < kidney.dose.relative_sd
+    assert combined([7.0], [kidney.dose]).relative_sd == pytest.approx(kidney.dose.relative_sd)
+    assert combined([3.0, 4.0], [shared.dose, shared.dose]).relative_sd == pytest.approx(0.05)
+    assert combined([3.0, 4.0], [own.tia, own.tia]).relative_sd == pytest.approx(5.0 / 7.0 * 0.05)
+    assert combined([3.0, 4.0], [shared.dose, own.dose]).relative_sd == pytest.approx(np.hypot(3.0 * 0.05, 4.0 * 0.05) / 7.0)
+    assert combined([3.0, 4.0], [own.tia, own.tia], {"kinetics"}).relative_sd == pytest.approx(0.05)
+    both = combined([1.0, 1.0], [kidney.dose, kidney.dose])
+    assert kidney.dose.relative_sd / np.sqrt(2) < both.relative_sd < kidney.dose.relative_sd
+    assert sum(term.share for term in both.budget) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("volume_ml", [3.0, 150.0])
