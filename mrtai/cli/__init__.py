@@ -18,6 +18,7 @@ from mrtai.cli.models import add_models
 from mrtai.cli.progress import bar, watched
 from mrtai.cli.replay import add_replay
 from mrtai.cli.segment import add_segment
+from mrtai.cli.validate import add_validate
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.protocol import PARTIAL_VOLUME
 from mrtai.values.refusal import DosimetryError
@@ -389,6 +390,7 @@ COMMANDS: Final = (
     add_export,
     add_send,
     add_cumulate,
+    add_validate,
     add_replay,
     add_calibrate,
 )

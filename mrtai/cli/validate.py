@@ -1,0 +1,68 @@
+"""``mrtai validate``: our results against another's, and which step makes them differ."""
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+from mrtai.cli.arguments import positive_number
+
+MARGIN: Final = 0.05
+
+
+def add_validate(commands: Any) -> argparse.ArgumentParser:
+    """Add ``mrtai validate`` to a parser and return its own."""
+    validate: argparse.ArgumentParser = commands.add_parser(
+        "validate",
+        help="compare cases with manual results, step by step",
+        description="Agreement of CASE folders with another's results: bias and limits of agreement, concordance, regression and "
+        "equivalence by class of regions, and how much of each dose difference contour, activity, curve and dose calculation make.",
+    )
+    validate.set_defaults(command=_validate)
+    validate.add_argument("auto", type=Path, metavar="AUTO", help="CASE folder, or a folder of CASE folders")
+    validate.add_argument("manual", type=Path, metavar="MANUAL", help="CSV of manual results, or again CASE folders")
+    validate.add_argument(
+        "--out", required=True, type=Path, metavar="FOLDER", help="folder to write; an earlier comparison there is replaced"
+    )
+    validate.add_argument(
+        "--regions", type=Path, metavar="FILE", help='TOML: table [regions] with lines as "Left kidney (old)" = "kidney_left"'
+    )
+    validate.add_argument(
+        "--margin",
+        type=positive_number,
+        default=MARGIN,
+        metavar="M",
+        help="mean ratio that still counts as equivalent, as a share (default 0.05: between 1/1.05 and 1.05)",
+    )
+    return validate
+
+
+def _validate(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.io.validation_folder import require_ours, write_validation
+    from mrtai.io.validation_pairs import read_sides
+    from mrtai.physics.mixed_units import require_same_units
+    from mrtai.physics.validation import attributed, compared
+    from mrtai.values.validation import Validation
+
+    require_ours(options.out)
+    sides = read_sides(options.auto, options.manual, options.regions)
+    require_same_units(sides.pairs)
+    attributions, by_group = attributed(sides.pairs)
+    found = Validation(
+        auto=sides.auto,
+        manual=sides.manual,
+        pairs=sides.pairs,
+        unmatched=sides.unmatched,
+        comparisons=compared(sides.pairs, options.margin),
+        attributions=attributions,
+        group_attributions=by_group,
+        margin=options.margin,
+    )
+    folder = write_validation(found, options.out)
+    return {
+        "validation": str(folder / "validation.json"),
+        "report": str(folder / "validation.html"),
+        "cycles": len({(pair.patient, pair.cycle) for pair in found.pairs}),
+        "regions": len(found.pairs),
+        "unmatched": len(found.unmatched),
+        "text": f"{len(found.pairs)} regions compared, {len(found.unmatched)} without partner: {folder / 'validation.html'}",
+    }

@@ -1,0 +1,86 @@
+"""One side of a comparison read from CASE folders: numbers, versions and digests, no image."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mrtai.io.results import require_valid, results_sha256
+from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
+from mrtai.values.refusal import DosimetryError
+from mrtai.values.validation import ComparedCycle, RegionNumbers
+
+Json = Mapping[str, Any]
+
+UNUSABLE: Final = frozenset({"rejected", "failed", "held"})
+
+
+def is_cases(place: Path) -> bool:
+    """Return True for a folder, where cases are looked for."""
+    return place.is_dir()
+
+
+def read_cases(place: Path, side: str) -> tuple[ComparedCycle, ...]:
+    """Return the cycles of a CASE folder, or of the CASE folders in a folder.
+
+    Raises:
+        DosimetryError: no case there, one that cannot be read or may not be used, or two of one cycle.
+    """
+    folders = [place] if (place / "results.json").exists() else sorted(file.parent for file in place.glob("*/results.json"))
+    if not folders:
+        raise _refused(
+            side, "no case of ours", "no results.json", "give a CASE folder made by mrtai run, or a folder of them", "NOT_A_CASE"
+        )
+    found = tuple(_cycle(folder, f"{side}, case {number}") for number, folder in enumerate(folders, start=1))
+    if len({(one.patient, one.cycle) for one in found}) < len(found):
+        raise _refused(side, "two cases of one patient and cycle", "the same twice", "leave one of them out", "DUPLICATE_CASE")
+    return found
+
+
+def _cycle(folder: Path, where: str) -> ComparedCycle:
+    try:
+        document = require_valid(json.loads((folder / "results.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as fault:
+        raise _refused(where, "no readable case", "another results.json", "work the cycle up again", "NOT_A_CASE") from fault
+    if document["state"] in UNUSABLE:
+        raise _refused(where, "the case may not be used", f"state {document['state']}", "leave it out", "CASE_UNUSABLE")
+    regions = {row["name"]: _region(row) for row in document["regions"]}
+    return ComparedCycle(document["patient"]["pseudonym"], document["cycle"], regions, _origin(folder, document))
+
+
+def _origin(folder: Path, document: Json) -> dict[str, str]:
+    engines = ", ".join(f"{room} {name}" for room, name in document["engines"].items() if name != "none")
+    return {
+        "source": "CASE",
+        "sha256": results_sha256(document),
+        "version": _version(folder),
+        "state": document["state"],
+        "engines": engines,
+    }
+
+
+def _version(folder: Path) -> str:
+    try:
+        code = json.loads((folder / "manifest.json").read_bytes())["code"]
+        return " ".join(str(code[key]) for key in ("version", "commit") if code.get(key))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "not known"
+
+
+def _region(row: Json) -> RegionNumbers:
+    measured, tia = row["time_activity"], row["tia_mbq_h"]
+    points = zip(measured["time_h"], measured["activity_mbq"], strict=True)
+    return RegionNumbers(
+        name=row["name"],
+        volume_ml=row["volume_ml"],
+        activity_bq={t_h: mbq * BQ_PER_MBQ for t_h, mbq in points if t_h is not None and mbq is not None},
+        tia_bq_s=None if tia is None else tia * BQ_S_PER_MBQ_H,
+        effective_half_life_h=row["kinetics"]["effective_half_life_h"],
+        absorbed_dose_gy=row["absorbed_dose_gy"]["mean"],
+        kind=row["kind"],
+        members=tuple(row["members"]),
+    )
+
+
+def _refused(where: str, what: str, found: str, remedy: str, code: str) -> DosimetryError:
+    return DosimetryError(what, where=where, found=found, remedy=remedy, code=code)
