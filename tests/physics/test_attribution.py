@@ -139,7 +139,7 @@ def test_activities_in_another_unit_are_refused(factor, units):
 
 def test_times_in_days_are_refused():
     wrong = replace(MANUAL, activity_bq={t_h / 24: bq for t_h, bq in MANUAL.activity_bq.items()})
-    with pytest.raises(DosimetryError, match="time, .*h and days"):
+    with pytest.raises(DosimetryError, match=r"time, .*h and days"):
         require_same_units([pair(MANUAL, wrong)])
 
 
