@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrtai.io.figures import INK
-from mrtai.io.validation_words import QUANTITY_WORDS, group_title, percent
+from mrtai.io.validation_words import QUANTITY_WORDS, STEP_WORDS, group_title, percent
 from mrtai.values.grid import Array
 from mrtai.values.validation import OVERALL, Compared
 
@@ -35,7 +35,7 @@ def agreement_figure(document: Json, quantity: str) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=7.5)
         axis.grid(alpha=0.25, lw=0.6)
-    figure.legend(loc="outside upper left", ncols=5, fontsize=7.5, frameon=False)
+    figure.legend(loc="outside upper left", ncols=9, fontsize=7.5, frameon=False)
     return figure
 
 
@@ -123,7 +123,7 @@ def _limits(axis: Axes, row: Json) -> None:
 
 def _waterfall(axis: Axes, one: Json) -> None:
     parts = one["contributions"]
-    names = ["\n+ ".join(part["steps"]) for part in parts] + ["total"]
+    names = ["\n+ ".join(STEP_WORDS.get(step, step).replace(" ", "\n") for step in part["steps"]) for part in parts] + ["total"]
     values = [100 * part["ln_ratio"] for part in parts]
     starts = [0.0, *np.cumsum(values)[:-1], 0.0]
     heights = [*values, 100 * one["total_ln_ratio"]]

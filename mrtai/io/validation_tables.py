@@ -35,7 +35,7 @@ STEP_COLUMNS: Final = (
     ("class of regions", ""),
     ("regions", ""),
     ("difference", ""),
-    *((step, "") for step in STEPS),
+    *((steps_words([step]), "") for step in STEPS),
     ("not separable", ""),
 )
 PAIR_COLUMNS: Final = (
@@ -45,7 +45,7 @@ PAIR_COLUMNS: Final = (
     ("dose, automatic", "Gy"),
     ("dose, manual", "Gy"),
     ("difference", ""),
-    *((step, "") for step in STEPS),
+    *((steps_words([step]), "") for step in STEPS),
     ("not separable", ""),
 )
 SIDE_COLUMNS: Final = (("side", ""), ("patient", ""), ("cycle", ""), ("source", ""), ("version", ""), ("state", ""), ("SHA-256", ""))
@@ -124,8 +124,8 @@ def _agreement(row: Json) -> list[str]:
         str(row["patients"]),
         _with_ends(difference["bias"], difference["bias_95"]),
         _ends((difference["lower"], difference["upper"])),
-        _with_ends(ratio.get("mean"), ratio.get("mean_95"), 4),
-        _ends((ratio.get("lower"), ratio.get("upper"))),
+        _ratio(ratio.get("mean"), ratio.get("mean_95")),
+        _ratio_ends((ratio.get("lower"), ratio.get("upper"))),
         row["scale"],
         DASH if equal is None else f"{'yes' if equal['shown'] else 'not shown'} ({equal['p']:.2g})",
     ]
@@ -155,13 +155,23 @@ def _counted(one: Json) -> str:
     return str(one["pairs"]) if one["pairs"] == one["of"] else f"{one['pairs']} of {one['of']}"
 
 
-def _with_ends(value: float | None, ends: Sequence[float | None] | None, digits: int = 3) -> str:
-    shown = significant(value, digits).replace("-", "−")
-    return shown if ends is None or value is None else f"{shown} ({_ends(ends, digits)})"
+def _with_ends(value: float | None, ends: Sequence[float | None] | None) -> str:
+    shown = significant(value).replace("-", "−")
+    return shown if ends is None or value is None else f"{shown} ({_ends(ends)})"
 
 
-def _ends(ends: Sequence[float | None], digits: int = 3) -> str:
-    return DASH if None in ends else " to ".join(significant(end, digits).replace("-", "−") for end in ends)
+def _ends(ends: Sequence[float | None]) -> str:
+    return DASH if None in ends else " to ".join(significant(end).replace("-", "−") for end in ends)
+
+
+def _ratio(value: float | None, ends: Sequence[float | None] | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3f}" if ends is None else f"{value:.3f} ({_ratio_ends(ends)})"
+
+
+def _ratio_ends(ends: Sequence[float | None]) -> str:
+    return DASH if None in ends else " to ".join(f"{end:.3f}" for end in ends)
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ QUANTITY_WORDS: Final = {
     Compared.VOLUME.value: "volume",
     Compared.ACTIVITY.value: "activity",
 }
+STEP_WORDS: Final = {"dose": "dose calculation"}
 LIMIT_VARIANCE: Final = 3.0
 """Variance of a limit of agreement in units of that of the differences over the number of patients (Bland & Altman 1986)."""
 WANTED_HALF_WIDTH_SD: Final = 0.5
@@ -25,8 +26,8 @@ METHOD_WORDS: Final = (
     "Differences and ratios are automatic to manual. Limits of agreement hold 95 % of single differences; where a patient has several "
     "regions, cycles or scans, every patient counts once in the bias and the variance is the sum of that between patients and that within "
     "one (Bland & Altman 2007; intervals of Zou 2013, without repeats of Bland & Altman 1999). The ratio scale leads where the spread of "
-    "the differences grows with the mean: one-sided Spearman correlation of |difference − mean difference| with the mean of both, p below "
-    "0.05. Lin's concordance (1989), ICC(2,1) and ICC(3,1) (Shrout & Fleiss 1979), Deming regression with equal error variances (intervals "
+    "the differences grows with the mean: the slope of |difference − mean difference| over the mean of both is above 0 with a one-sided p below "
+    "0.05 (Bland & Altman 1999). Lin's concordance (1989), ICC(2,1) and ICC(3,1) (Shrout & Fleiss 1979), Deming regression with equal error variances (intervals "
     "by leaving out one patient, Linnet 1990) and Passing–Bablok regression (1983; no interval where patients repeat). With repeats the "
     "intervals of concordance and ICC leave out one patient at a time. Equivalence: two one-sided t tests of the mean ln ratio, one value "
     "a patient (Schuirmann 1987). A dash stands where too few patients or points tell."
@@ -41,16 +42,17 @@ ATTRIBUTION_WORDS: Final = (
 
 
 def group_words(one: Json) -> str:
-    """Return ``liver differs by +14.0 %: +11.0 % contour, +2.0 % curve, +1.0 % dose``, largest share first."""
+    """Return ``liver: the dose differs by +14.0 %: +11.0 % contour, +2.0 % curve, …``, largest share first."""
     parts = sorted(one["contributions"], key=lambda part: -abs(part["ln_ratio"]))
     shares = ", ".join(f"{percent(part['ln_ratio'])} {steps_words(part['steps'])}" for part in parts)
     apart = "" if one["pairs"] == one["of"] else f" ({one['pairs']} of {one['of']} regions tell these steps)"
-    return f"{group_title(one['group'])} differs by {percent(one['total_ln_ratio'])}: {shares}{apart}"
+    return f"{group_title(one['group'])}: the dose differs by {percent(one['total_ln_ratio'])}: {shares}{apart}"
 
 
 def steps_words(steps: Sequence[str]) -> str:
     """Return the name of a step, or of several that cannot be told apart."""
-    return steps[0] if len(steps) == 1 else f"{' + '.join(steps)} (not separable)"
+    names = [STEP_WORDS.get(step, step) for step in steps]
+    return names[0] if len(names) == 1 else f"{' + '.join(names)} (not separable)"
 
 
 def percent(ln_ratio: float) -> str:
@@ -94,7 +96,7 @@ def _sentence(row: Json, cycles: int) -> str:
 def _bias(row: Json) -> str:
     ratio = row["ratio"]
     if ratio is None:
-        return f"mean difference {significant(row['difference']['bias'])} {row['unit']}"
+        return f"mean difference {_signed(row['difference']['bias'])} {row['unit']}"
     found = f"mean ratio automatic/manual {ratio['mean']:.3f}"
     if ratio["mean_95"]:
         found += f" (95 % interval {ratio['mean_95'][0]:.3f} to {ratio['mean_95'][1]:.3f})"
@@ -107,7 +109,11 @@ def _agreement(row: Json) -> str:
         return ""
     if row["scale"] == "ratio" and ratio is not None:
         return f", 95 % limits of agreement {ratio['lower']:.3f} to {ratio['upper']:.3f}"
-    return f", 95 % limits of agreement {significant(difference['lower'])} to {significant(difference['upper'])} {row['unit']}"
+    return f", 95 % limits of agreement {_signed(difference['lower'])} to {_signed(difference['upper'])} {row['unit']}"
+
+
+def _signed(value: float) -> str:
+    return significant(value).replace("-", "−")
 
 
 def _equivalent(row: Json) -> str:

@@ -82,14 +82,14 @@ def _repeated_errors(differences: Array, patients: Sequence[str], half: float) -
 def growth_p(auto: Array, manual: Array) -> float | None:
     """Return the one-sided p of a growth of the differences' spread with the mean, arrays of shape ``(points,)``.
 
-    Spearman's rank correlation of |difference − mean difference| with the mean of both; None where nothing can be told.
+    The slope of |difference − mean difference| over the mean of both (Bland & Altman 1999, section 3.2); None where nothing can be told.
     """
     difference, mean = auto - manual, (auto + manual) / 2
     spread = np.abs(difference - difference.mean())
     # a spread of rounding alone says nothing
     if auto.size < LEAST_POINTS or np.ptp(mean) == 0 or spread.max() <= 1e-12 * np.abs(mean).max() or np.ptp(spread) == 0:
         return None
-    return float(stats.spearmanr(spread, mean, alternative="greater").pvalue)
+    return float(stats.pearsonr(spread, mean, alternative="greater").pvalue)
 
 
 def equivalence(ln_ratios: Array, patients: Sequence[str], margin: float) -> Equivalence | None:

@@ -54,7 +54,8 @@ def icc(ratings: Array) -> tuple[Coefficient, Coefficient] | None:
 def icc_by_patient(auto: Array, manual: Array, patients: Sequence[str]) -> tuple[Coefficient, Coefficient] | None:
     """Return ICC(2,1) and ICC(3,1) of two methods, arrays of shape ``(points,)``; with repeats, intervals leave out a patient at a time."""
     ratings = np.column_stack([auto, manual])
-    found = icc(ratings)
+    # the agreement of values that do not vary is rounding alone
+    found = icc(ratings) if np.ptp(auto) > 0 and np.ptp(manual) > 0 else None
     if found is None or not has_repeats(patients):
         return found
     absolute, consistent = (one.value for one in found)

@@ -45,7 +45,7 @@ def passing_bablok(auto: Array, manual: Array, patients: Sequence[str]) -> Line 
 
     Its interval rests on independent points, so with repeats of a patient none is given.
     """
-    if not LEAST_POINTS <= auto.size <= MOST_POINTS:
+    if not LEAST_POINTS <= auto.size <= MOST_POINTS or np.ptp(manual) == 0 or np.ptp(auto) == 0:
         return None
     slopes = _pair_slopes(auto, manual)
     if slopes.size == 0:

@@ -176,7 +176,7 @@ def test_a_case_against_itself_differs_nowhere(tmp_path, document):
     assert found["attribution"]
     for one in found["attribution"]:
         assert one["total_ln_ratio"] == 0.0 and [part["ln_ratio"] for part in one["contributions"]] == [0.0] * 4
-        assert one["text"].endswith("differs by 0.0 %: 0.0 % contour, 0.0 % activity, 0.0 % curve, 0.0 % dose")
+        assert one["text"].endswith("differs by 0.0 %: 0.0 % contour, 0.0 % activity, 0.0 % curve, 0.0 % dose calculation")
 
 
 def test_sums_of_regions_stand_apart_and_count_overall_only_without_their_parts(tmp_path, document):
@@ -197,7 +197,7 @@ def test_steps_that_a_dose_alone_does_not_tell_are_said(tmp_path, document):
     assert validate(case, write_csv(tmp_path / "m.csv", rows), tmp_path / "out") == 0
     (one,) = read(tmp_path / "out")["attribution"]
     assert one["contributions"] == [{"steps": ["contour", "activity", "curve", "dose"], "ln_ratio": one["total_ln_ratio"]}]
-    assert "contour + activity + curve + dose (not separable)" in page_of(tmp_path / "out")[1]
+    assert "contour + activity + curve + dose calculation (not separable)" in page_of(tmp_path / "out")[1]
 
 
 def test_names_of_the_manual_side_are_mapped_by_a_file(tmp_path, document, capsys):
