@@ -26,11 +26,11 @@ METHOD_WORDS: Final = (
     "Differences and ratios are automatic to manual. Limits of agreement hold 95 % of single differences; where a patient has several "
     "regions, cycles or scans, every patient counts once in the bias and the variance is the sum of that between patients and that within "
     "one (Bland & Altman 2007; intervals of Zou 2013, without repeats of Bland & Altman 1999). The ratio scale leads where the spread of "
-    "the differences grows with the mean: the slope of |difference − mean difference| over the mean of both is above 0 with a one-sided p below "
-    "0.05 (Bland & Altman 1999). Lin's concordance (1989), ICC(2,1) and ICC(3,1) (Shrout & Fleiss 1979), Deming regression with equal error variances (intervals "
-    "by leaving out one patient, Linnet 1990) and Passing–Bablok regression (1983; no interval where patients repeat). With repeats the "
-    "intervals of concordance and ICC leave out one patient at a time. Equivalence: two one-sided t tests of the mean ln ratio, one value "
-    "a patient (Schuirmann 1987). A dash stands where too few patients or points tell."
+    "the differences grows with the mean: the slope of |difference − mean difference| over the mean of both is above 0 with a one-sided p "
+    "below 0.05 (Bland & Altman 1999). Lin's concordance (1989), ICC(2,1) and ICC(3,1) (Shrout & Fleiss 1979), Deming regression with "
+    "equal error variances (intervals by leaving out one patient, Linnet 1990) and Passing–Bablok regression (1983; no interval where "
+    "patients repeat). With repeats the intervals of concordance and ICC leave out one patient at a time. Equivalence: two one-sided t "
+    "tests of the mean ln ratio, one value a patient (Schuirmann 1987). A dash stands where too few patients or points tell."
 )
 ATTRIBUTION_WORDS: Final = (
     "Shares are 100 × ln(automatic/manual), which add up; near 0 they are per cent. From numbers alone the dose is activity × curve "

@@ -11,8 +11,8 @@ from mrtai.values.grid import Array
 from mrtai.values.validation import Coefficient, Line
 
 LEAST_POINTS: Final = 3
-MOST_POINTS: Final = 4000
-"""Passing–Bablok looks at every pair of points; above, it is left out."""
+MOST_POINTS: Final = 3000
+"""Passing–Bablok looks at every pair of points; above, their slopes would fill the memory and it is left out."""
 
 
 def deming(auto: Array, manual: Array, patients: Sequence[str]) -> Line | None:
