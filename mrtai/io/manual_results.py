@@ -16,7 +16,6 @@ from mrtai.io.hashes import file_sha256
 from mrtai.io.region_names import LESION, SourceRegion, region_kind, region_names
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.refusal import DosimetryError
-from mrtai.values.regions import is_lesion
 from mrtai.values.validation import ComparedCycle, RegionNumbers
 
 NUMBERS: Final = ("volume_ml", "time_h", "activity_mbq", "tia_mbq_h", "effective_half_life_h", "absorbed_dose_gy")
@@ -59,8 +58,10 @@ def contract_name(label: str) -> str | None:
 
     Lesions have to be named by number (``lesion_2``): which of them a label means, only a person knows.
     """
+    if region_kind(label) != "other":
+        return label
     if LESION.match(label):
-        return label if is_lesion(label) else None
+        return None
     name = region_names([SourceRegion(1, label)])[1]
     return name if region_kind(name) != "other" else None
 

@@ -68,7 +68,7 @@ def renamed(manual: Iterable[ComparedCycle], names: Mapping[str, str], auto: Ite
     for cycle in manual:
         regions: dict[str, RegionNumbers] = {}
         for label, region in cycle.regions.items():
-            name = _name(label, names, known)
+            name = _name(label, names, known, is_ours=cycle.origin.get("source") == "CASE")
             if name in regions:
                 remedy = "keep one of them, or map them to different names"
                 raise _refused("manual results", "two regions of one cycle have one name", f"'{name}' twice", remedy, "DUPLICATE_ROW")
@@ -80,9 +80,10 @@ def renamed(manual: Iterable[ComparedCycle], names: Mapping[str, str], auto: Ite
     return tuple(found)
 
 
-def _name(label: str, names: Mapping[str, str], known: Collection[str]) -> str:
+def _name(label: str, names: Mapping[str, str], known: Collection[str], *, is_ours: bool) -> str:
     mapped = names.get(label, label)
-    name = mapped if mapped in known else contract_name(mapped)
+    # a case keeps the free names of its contours, which the other side need not have
+    name = mapped if mapped in known or is_ours else contract_name(mapped)
     if name is None:
         remedy = "map it to a name of the automatic side with --regions"
         raise _refused("manual results", "a region is unknown", f"'{label[:64]}'", remedy, "UNKNOWN_REGION")

@@ -21,11 +21,9 @@ AGREEMENT_COLUMNS: Final = (
     ("scale", ""),
     ("equivalent", "p"),
 )
-CORRELATION_COLUMNS: Final = (
+CONCORDANCE_COLUMNS: Final = (("class of regions", ""), ("Lin's concordance", ""), ("ICC(2,1)", ""), ("ICC(3,1)", ""))
+REGRESSION_COLUMNS: Final = (
     ("class of regions", ""),
-    ("Lin's concordance", ""),
-    ("ICC(2,1)", ""),
-    ("ICC(3,1)", ""),
     ("Deming slope", ""),
     ("Deming intercept", ""),
     ("Passing–Bablok slope", ""),
@@ -56,9 +54,14 @@ def agreement_groups(document: Json) -> list[tuple[str, list[list[str]]]]:
     return [(title, [_agreement(row) for row in rows]) for title, rows in _by_quantity(document)]
 
 
-def correlation_groups(document: Json) -> list[tuple[str, list[list[str]]]]:
-    """Return the rows of concordance and regression, a group a quantity."""
-    return [(title, [_correlation(row) for row in rows]) for title, rows in _by_quantity(document)]
+def concordance_groups(document: Json) -> list[tuple[str, list[list[str]]]]:
+    """Return the rows of concordance, a group a quantity."""
+    return [(title, [_concordance(row) for row in rows]) for title, rows in _by_quantity(document)]
+
+
+def regression_groups(document: Json) -> list[tuple[str, list[list[str]]]]:
+    """Return the rows of slopes and intercepts, a group a quantity."""
+    return [(title, [_regression(row) for row in rows]) for title, rows in _by_quantity(document)]
 
 
 def step_rows(document: Json) -> list[list[str]]:
@@ -97,16 +100,17 @@ def side_rows(document: Json) -> list[list[str]]:
 
 
 def unmatched_rows(document: Json) -> list[tuple[str, str]]:
-    """Return what has no partner, a line a cycle and reason: where, and what."""
-    found: dict[tuple[str, int, str], list[str]] = {}
+    """Return what has no partner: what, and in which cycles; cycles that lack the same are joined."""
+    by_cycle: dict[tuple[str, int, str], list[str]] = {}
     for one in document["unmatched"]:
-        names = found.setdefault((one["patient"], one["cycle"], one["why"]), [])
+        names = by_cycle.setdefault((one["patient"], one["cycle"], one["why"]), [])
         if one["region"]:
             names.append(plain(one["region"]))
-    return [
-        (f"{patient}, cycle {cycle}", f"{why}: {', '.join(names)}" if names else f"whole cycle {why}")
-        for (patient, cycle, why), names in found.items()
-    ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for (patient, cycle, why), names in by_cycle.items():
+        what = ", ".join(names) if names else "whole cycle"
+        found.setdefault((what, why), []).append(f"{patient} cycle {cycle}")
+    return [(f"{what[0].upper()}{what[1:]}", f"{why}; {', '.join(places)}") for (what, why), places in found.items()]
 
 
 def _by_quantity(document: Json) -> list[tuple[str, list[Json]]]:
@@ -131,14 +135,15 @@ def _agreement(row: Json) -> list[str]:
     ]
 
 
-def _correlation(row: Json) -> list[str]:
+def _concordance(row: Json) -> list[str]:
     values = [(row[name] or {}) for name in ("concordance", "icc_2_1", "icc_3_1")]
+    return [group_title(row["group"]), *(_ratio(one.get("value"), one.get("interval_95")) for one in values)]
+
+
+def _regression(row: Json) -> list[str]:
     lines = [(row[name] or {}) for name in ("deming", "passing_bablok")]
-    return [
-        group_title(row["group"]),
-        *(_with_ends(one.get("value"), one.get("interval_95")) for one in values),
-        *(_with_ends(line.get(name), line.get(f"{name}_95")) for line in lines for name in ("slope", "intercept")),
-    ]
+    ends = (_with_ends(line.get(name), line.get(f"{name}_95")) for line in lines for name in ("slope", "intercept"))
+    return [group_title(row["group"]), *ends]
 
 
 def _shares(one: Json) -> list[str]:
@@ -167,11 +172,12 @@ def _ends(ends: Sequence[float | None]) -> str:
 def _ratio(value: float | None, ends: Sequence[float | None] | None) -> str:
     if value is None:
         return DASH
-    return f"{value:.3f}" if ends is None else f"{value:.3f} ({_ratio_ends(ends)})"
+    shown = f"{value:.3f}".replace("-", "−")
+    return shown if ends is None else f"{shown} ({_ratio_ends(ends)})"
 
 
 def _ratio_ends(ends: Sequence[float | None]) -> str:
-    return DASH if None in ends else " to ".join(f"{end:.3f}" for end in ends)
+    return DASH if None in ends else " to ".join(f"{end:.3f}".replace("-", "−") for end in ends)
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -155,7 +155,8 @@ def test_the_page_opens_offline_and_says_what_was_compared(cohort):
         assert one["text"] in text
     for side in ("automatic", "manual"):
         assert all(cycle["sha256"] in text for cycle in found[side])
-    assert "whole cycle only on the manual side" in text and found["version"] in text and "0.1.0 abc" in text
+    assert "Whole cycle only on the manual side; manual patient 1 cycle 1" in text
+    assert "Pancreas only on the manual side" in text and found["version"] in text and "0.1.0 abc" in text
 
 
 def test_a_case_against_itself_differs_nowhere(tmp_path, document):
@@ -221,6 +222,28 @@ def test_free_names_of_organs_are_understood_and_lesions_need_their_number():
         "lesion_3",
     ]
     assert [contract_name(name) for name in ("Metastasis 2", "lesion", "Gruebel")] == [None, None, None]
+    assert contract_name("tumour_total") == "tumour_total"
+
+
+def test_a_region_that_another_case_alone_names_is_listed_and_not_refused(tmp_path, document):
+    other = deepcopy(document)
+    other["regions"][0] |= {"name": "tumour bed", "kind": "other"}
+    assert validate(write_case(tmp_path / "a", document), write_case(tmp_path / "b", other), tmp_path / "out") == 0
+    told = {(one["side"], one["region"]) for one in read(tmp_path / "out")["unmatched"]}
+    assert told == {("manual", "tumour bed"), ("automatic", document["regions"][0]["name"])}
+
+
+def test_a_calibration_off_by_four_percent_is_the_activity_step_alone(tmp_path, document):
+    case = write_case(tmp_path, document)
+    rows = rows_of(case)
+    for one in rows:
+        for name in ("activity_mbq", "tia_mbq_h", "absorbed_dose_gy"):
+            if name in one:
+                one[name] *= 1.04
+    assert validate(case, write_csv(tmp_path / "m.csv", rows), tmp_path / "out") == 0
+    for one in read(tmp_path / "out")["attribution"]:
+        gains = {part["steps"][0]: part["ln_ratio"] for part in one["contributions"]}
+        assert gains == pytest.approx({"contour": 0.0, "activity": -np.log(1.04), "curve": 0.0, "dose": 0.0}, abs=1e-6)
 
 
 LINE = f"{pseudonym(1)},1,spleen,200,,,,,3.0"
