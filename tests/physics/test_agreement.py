@@ -139,6 +139,20 @@ def test_lins_concordance_is_precision_times_accuracy():
     assert (low, high) == pytest.approx(tuple(np.tanh(ends)), abs=0.04)
 
 
+def test_lins_interval_has_the_width_of_repeated_sampling():
+    # two methods with correlation 0.8, one standard deviation apart, where all three of Lin's terms matter
+    rng, found, halves = np.random.default_rng(8), [], []
+    people = [str(n) for n in range(80)]
+    for _ in range(600):
+        common = rng.normal(0, np.sqrt(0.8), 80)
+        auto, manual = (common + rng.normal(shift, np.sqrt(0.2), 80) for shift in (1.0, 0.0))
+        one = concordance(auto, manual, people)
+        found.append(np.arctanh(one.value))
+        halves.append(np.diff(np.arctanh(one.interval_95))[0] / 2 / 1.96)
+    # the standard deviation of 600 is known to 3 %
+    assert np.mean(halves) == pytest.approx(np.std(found), rel=0.09)
+
+
 def test_an_interval_of_repeats_is_wider_than_if_they_were_independent():
     tiled = (np.tile(WRIGHT, 4), np.tile(MINI, 4))
     told = concordance(*tiled, PEOPLE * 4).interval_95
@@ -190,6 +204,13 @@ def test_passing_and_bablok_is_the_shifted_median_of_all_slopes():
 def test_passing_and_bablok_is_symmetric_and_its_interval_ignores_one_outlier():
     there, back = passing_bablok(WRIGHT, MINI, PEOPLE), passing_bablok(MINI, WRIGHT, PEOPLE)
     assert there.slope.value * back.slope.value == pytest.approx(1.0, rel=1e-9)
+    rng = np.random.default_rng(9)
+    truth = np.linspace(1, 20, 30)
+    one, other = truth + rng.normal(0, 3, 30), truth + rng.normal(0, 3, 30)
+    many = [str(n) for n in range(30)]
+    there, back = passing_bablok(one, other, many).slope, passing_bablok(other, one, many).slope
+    assert there.interval_95[0] * back.interval_95[1] == pytest.approx(1.0, rel=1e-9)
+    assert there.interval_95[0] < there.value < there.interval_95[1]
     line = np.linspace(1, 20, 20)
     wild = line * 1.1
     wild[7] = 900.0

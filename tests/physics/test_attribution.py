@@ -100,6 +100,9 @@ def test_activities_are_compared_at_scans_that_both_sides_have():
     found = shares(attribution(pair(auto)))
     assert found[("activity",)] == pytest.approx(log(1.1)) and found[("curve",)] == pytest.approx(-log(1.1))
     assert [t_h for t_h, _, _ in pair(auto).activities_bq] == [24.0, 96.0]
+    # two manual scans close to one of ours: one alone is its partner
+    twice = replace(MANUAL, activity_bq={24.0: 4e8, 24.5: 3.9e8})
+    assert [t_h for t_h, _, _ in pair(auto, twice).activities_bq] == [24.0]
 
 
 def test_a_class_is_the_mean_of_its_patients_over_pairs_that_tell_the_same_steps():
