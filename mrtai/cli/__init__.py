@@ -35,6 +35,7 @@ EPILOGUE: Final = """examples:
   mrtai export case --study study
   mrtai cumulate case1 case2 --out all
   mrtai replay case --study study
+  mrtai validate cases manual.csv --out comparison
   mrtai segment --ct ct.nii.gz --model organs-ct --out organs.nii.gz
   mrtai calibrate scan --phantom phantom.toml --out camera.toml
   mrtai dose --tia tia.nii.gz --ct ct.nii.gz --nuclide Lu-177 --engine convolution --out dose.nii.gz
