@@ -39,6 +39,7 @@ from training.lesions.evaluate import (
     threshold_dice,
     unevenly_cut,
 )
+from training.lesions.export import BODIES, SARCOMAS
 from training.lesions.model import LesionNet, shares
 from training.lesions.train import trained
 from training.lesions.virtual import virtual_scan
@@ -53,7 +54,7 @@ SOURCE: Final = (
     "and Phys. Med. Biol. 60 (2015) 5471; prepared by A. Zwanenburg (IBSI); CC BY 3.0.",
 )
 WORDS: Final = {
-    "Soft-tissue sarcomas, five-fold by patient": """
+    SARCOMAS: """
 34 FDG PET (14 with CT), cropped by their authors to 5 cm around the expert's contour; each is drawn by a network that saw no image of
 the patient. Nobody clicks: everything the network draws in the crop counts, a hot bladder beside the tumour too. Since every crop ends
 5 cm from its tumour, training cuts the crops at random, and *crop cut unevenly* takes 0 to 40 mm from each face of the test crops as
@@ -62,7 +63,7 @@ maximum (which nobody knows beforehand) and of all SUVs, chosen on the same pati
 that holds the tumour's hottest voxel counts, for thresholds and network alike.
 """,
     "Folds": "The network on the whole crop, by fold.",
-    "Simulated whole bodies of unseen seeds": """
+    BODIES: """
 {bodies} bodies a row, made by `training/lesions/simulated.py` with seeds that no training saw: FDG-, PSMA-, DOTATATE- and iodide-like
 uptake in all organs, 0 to 12 lesions of 0.5 to 200 mL. A lesion is found when a tenth of it is drawn; a false positive is a piece of at
 least 0.5 mL that touches no lesion. *Organs drawn*: kidneys, liver, spleen, stomach and bladder, as a segmenter draws them, with errors
@@ -227,9 +228,9 @@ def measured(work: Path, sts: Path, whole_body: Path | None, bodies: int) -> dic
         "virtual patients, SPECT/CT": on_virtual(net, bodies),
     }
     tables = {
-        "Soft-tissue sarcomas, five-fold by patient": methods,
+        SARCOMAS: methods,
         "Folds": of_folds,
-        "Simulated whole bodies of unseen seeds": [detection_row(name, of) for name, of in outcomes.items()],
+        BODIES: [detection_row(name, of) for name, of in outcomes.items()],
         "By size and contrast": [row for name in list(outcomes)[:2] for row in by_size(name, outcomes[name])],
     }
     if whole_body is not None:

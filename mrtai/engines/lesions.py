@@ -1,6 +1,6 @@
 """Lesions drawn beside organs: by a network, or by classical rules by name, and with a PET before the therapy where there is one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -146,7 +146,14 @@ def draw_lesions_on(
         found, told = _with_prior(found, seen, look, organs, prior, drawer)
         case = (*case, *told)
     labels = with_lesions(organs, found.numbers, look.uptake.grid, origin=drawer.label, flags=found.flags)
-    return _flagged(labels, case) if case else labels
+    labels = labels.with_flags({"": case} if case else {})
+    return labels if bundle is None else labels.with_flags(_cautions(bundle, labels))
+
+
+def _cautions(bundle: Bundle, labels: Labels) -> dict[str, tuple[Flag, ...]]:
+    from mrtai.engines.onnx_segmenter import cautions
+
+    return cautions(bundle, filter(is_lesion, labels.names.values()))
 
 
 def _with_prior(
@@ -179,7 +186,3 @@ def _out_of_view(count: int) -> Flag:
 
 def _has_kidneys(organs: Labels) -> bool:
     return any(name.startswith("kidney_") for name in organs.names.values())
-
-
-def _flagged(labels: Labels, flags: tuple[Flag, ...]) -> Labels:
-    return replace(labels, flags={**labels.flags, "": (*labels.flags.get("", ()), *flags)})

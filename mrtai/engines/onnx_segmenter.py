@@ -3,7 +3,7 @@
 A session is made once for a model and device and kept, so that the next case starts at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -91,21 +91,20 @@ class OnnxSegmenter:
         doubt = disagreement(found, cleaned(again.argmax(axis=0).astype(np.uint8), names), names)
         labels = Labels(voxels, names, ct.grid, origin=self.bundle.label)
         flags = contour_flags(labels, ct, doubt, self.bundle.envelope)
-        return replace(labels, flags=_with_caution(flags, self.bundle))
+        return replace(labels, flags=flags).with_flags(cautions(self.bundle, self.bundle.classes.values()))
 
     def _shares(self, bundle: Bundle, image: Scores, progress: Progress) -> tuple[Scores, dict[int, str]]:
         return by_name(bundle, scores(bundle, image, self.device, self.threads, progress))
 
 
-def _with_caution(flags: dict[str, tuple[Flag, ...]], bundle: Bundle) -> dict[str, tuple[Flag, ...]]:
-    """Return the flags with what every report must say of a model that does less well than it should, once in full and at each region."""
+def cautions(bundle: Bundle, names: Iterable[str]) -> dict[str, tuple[Flag, ...]]:
+    """Return what every report must say of a model that does less well than it should: once in full, and briefly at each region drawn."""
     if not bundle.caution:
-        return flags
+        return {}
     remedy = "Look at the contour; give an edited one with --labels."
     told = Flag("MODEL_CAUTION", Severity.REVIEW, f"{bundle.caution}.", remedy)
     brief = Flag("MODEL_CAUTION", Severity.REVIEW, f"Drawn by {bundle.label}, which misses its accuracy aims.", remedy)
-    cautioned = {name: (*flags.get(name, ()), brief) for name in bundle.classes.values()}
-    return {**flags, **cautioned, "": (*flags.get("", ()), told)}
+    return {**dict.fromkeys(names, (brief,)), "": (told,)}
 
 
 def _without_body(labels: Labels) -> Labels:

@@ -27,7 +27,7 @@ from training.lesions.data import (
     simulated_volume,
 )
 from training.lesions.evaluate import counted, drawn
-from training.lesions.export import write
+from training.lesions.export import BODIES, SARCOMAS, caution, write
 from training.lesions.simulated import lump, scan
 
 TINY = loop.Settings(steps=4, batch=2, edge=16, coarser=1, channels=(4, 8, 8), seed=3)
@@ -195,3 +195,32 @@ def test_a_piece_that_touches_no_lesion_is_a_false_positive():
     outcome = counted(mask, numbers, [(5.0, 5.0), (1.0, 9.0)], 1.0)
     assert [lesion.found for lesion in outcome.lesions] == [True, False]
     assert outcome.false_ml == (8.0,)
+
+
+def evaluation(network="0.780", threshold="0.667", found="37 of 40 (92.5%)", wrong="0.90 (worst 3)"):
+    sarcomas = [{"method": "network, whole crop", "median": network}, {"method": "SUV 2.2 (SUV, whole crop)", "median": threshold}]
+    row = {"found, > 5 mL at ≥ 5": found, "false positives a patient": wrong}
+    return {
+        SARCOMAS: sarcomas,
+        BODIES: [{"images": name, **row} for name in ("PET, organs drawn", "SPECT, organs drawn", "PET, no organs")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, ""),
+        ({"network": "0.690", "threshold": "0.300"}, "median Dice on sarcomas 0.69 (aim 0.70)"),
+        ({"threshold": "0.700"}, "+0.08 to the best fixed threshold (aim +0.10)"),
+        ({"found": "35 of 40 (87.5%)"}, "SPECT, organs drawn: 88% of lesions found (aim 90%)"),
+        ({"wrong": "1.25 (worst 5)"}, "PET, organs drawn: 1.2 false positives a patient (aim 1)"),
+    ],
+)
+def test_a_network_that_misses_an_aim_says_so(changed, words):
+    told = caution(evaluation(**changed))
+    assert words in told
+    assert (told == "") is (words == "")
+
+
+def test_a_network_that_was_not_measured_says_so():
+    assert "not measured" in caution({})
