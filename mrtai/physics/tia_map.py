@@ -28,7 +28,8 @@ def tia_map(
     """
     grid = labels.grid
     flat = labels.voxels.ravel()
-    size = int(max(tia_bq_s)) + 1
+    # a region without an integral may have the highest value
+    size = int(max(*tia_bq_s, labels.voxels.max())) + 1
     table = np.zeros((size, len(spects)))
     for value, shares in time_shares.items():
         table[value] = shares
@@ -52,7 +53,7 @@ def tia_map(
 
 def rescaled(tia: Image, fits: RegionFits) -> Image:
     """Return the map with every region's integral as ``fits.other_tia_bq_s`` has it."""
-    factor = np.ones(int(max(fits.tia_bq_s)) + 1)
+    factor = np.ones(int(max(*fits.tia_bq_s, fits.labels.voxels.max())) + 1)
     for value, other in fits.other_tia_bq_s.items():
         factor[value] = other / fits.tia_bq_s[value]
     return replace(tia, voxels=(tia.voxels * factor[fits.labels.voxels]).astype(np.float32))
