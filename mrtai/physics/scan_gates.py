@@ -65,6 +65,8 @@ def displacement_mm(spect: Image, labels: Labels, fwhm_mm: float) -> Array:
         return np.zeros(3)
     spacing = spect.grid.spacing_mm[::-1]
     seen = spect.voxels[box].astype(np.float32)
+    # an even background must pull nowhere: without its mean it ends at the box as it does beyond it
+    seen -= seen.mean()
     shape = [int(fft.next_fast_len(2 * n)) for n in seen.shape]
     product = fft.rfftn(seen, shape) * np.conj(fft.rfftn(expected - expected.mean(), shape))
     correlation = fft.fftshift(fft.irfftn(product, shape))
@@ -122,9 +124,9 @@ def scale_flags(fits: RegionFits) -> tuple[Flag, ...]:
         return ()
     text = (
         f"{alike:.0%} of {len(rows)} regions lie {'above' if common[worst] > 0 else 'below'} their curves at scan {worst + 1}, "
-        f"by {abs(common[worst]):.0%} in the middle: the scans do not fit together."
+        f"by {abs(common[worst]):.0%} in the middle: that scan is off scale, or the curves lack a phase that all regions have."
     )
-    remedy = "Check that all scans have the right calibration, decay reference and time; one of them may be off scale."
+    remedy = "Check that all scans have the right calibration, decay reference and time; if so, choose a model with another phase."
     return (Flag("SCAN_OFF_SCALE", Severity.REVIEW, text, remedy),)
 
 
@@ -137,7 +139,11 @@ def hot_spot_flags(aligned: Aligned, labels: Labels) -> dict[str, tuple[Flag, ..
 
 def _spots(name: str, smooth: NDArray[np.float32], labels: Labels) -> tuple[Flag, ...]:
     organ = labels.mask(name)
-    others = np.isin(labels.voxels, [value for value, other in labels.names.items() if is_compact(other) and other != name])
+    counts, sums = (np.bincount(labels.voxels.ravel(), weights=of, minlength=max(labels.names) + 1) for of in (None, smooth.ravel()))
+    own = float(np.median(smooth[organ])) if organ.any() else 0.0
+    # a gallbladder or bowel is no sphere, but spills as one
+    near = [value for value, other in labels.names.items() if other != name and (is_compact(other) or sums[value] > own * counts[value])]
+    others = np.isin(labels.voxels, near)
     far = ndimage.distance_transform_edt(~others, labels.grid.spacing_mm[::-1]) > SPILLS_MM if others.any() else np.ones_like(organ)
     searched = organ & far
     if not searched.any():

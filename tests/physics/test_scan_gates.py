@@ -54,6 +54,16 @@ def test_a_displacement_is_told_along_the_patients_axes_on_an_oblique_lattice():
     assert displacement_mm(scan(labels, (0.0, 0.0, 10.0)), labels, FWHM_MM) == pytest.approx(turned @ [0, 0, 10.0], abs=1.6)
 
 
+@pytest.mark.parametrize("contrast", [2.5, 3.0, 6.0, 20.0])
+def test_an_even_background_pulls_nowhere(contrast):
+    whole = organs(Grid.axial((48, 44, 50), SPACING_MM))
+    for value, name in whole.names.items():
+        labels = replace(whole, voxels=np.where(whole.voxels == value, 1, 0).astype(np.uint8), names={1: name})
+        true = ndimage.gaussian_filter(1.0 + (contrast - 1.0) * labels.voxels, FWHM_MM / 2.3548 / 4.8)
+        seen = Image(true.astype(np.float32), Quantity.ACTIVITY_CONCENTRATION, labels.grid)
+        assert displacement_mm(seen, labels, FWHM_MM) == pytest.approx([0, 0, 0], abs=1.0)
+
+
 def test_nothing_is_said_where_no_region_is_hot():
     labels = organs(Grid.axial((48, 44, 50), SPACING_MM))
     flat = Image(np.ones(labels.grid.shape, dtype=np.float32), Quantity.ACTIVITY_CONCENTRATION, labels.grid)
