@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from mrtai.values.flag import Flag, Severity
+from mrtai.values.marrow import MarrowDose
 from mrtai.values.report import RegionDose, Report
 
 _VERDICT: Final = {Severity.INFO: "ok", Severity.REVIEW: "review", Severity.WITHHELD: "withheld"}
@@ -18,8 +19,10 @@ def verdict(flags: Iterable[Flag]) -> str:
 
 
 def weighed(flags: Iterable[Flag], gates: Mapping[str, Severity]) -> tuple[Flag, ...]:
-    """Return the flags with the severities that the protocol gives their codes."""
-    return tuple(replace(flag, severity=gates.get(flag.code, flag.severity)) for flag in flags)
+    """Return the flags with the severities that the protocol gives their codes; what has no number stays withheld."""
+    return tuple(
+        flag if flag.severity is Severity.WITHHELD else replace(flag, severity=gates.get(flag.code, flag.severity)) for flag in flags
+    )
 
 
 def gated(report: Report) -> Report:
@@ -39,9 +42,13 @@ def gated(report: Report) -> Report:
         time_points=tuple(replace(point, flags=weighed(point.flags, gates)) for point in aligned.cycle.time_points),
     )
     alignments = tuple(replace(one, flags=weighed(one.flags, gates)) for one in aligned.alignments)
+    rows = tuple(_with_members(row, gone) for row in rows)
+    without = {row.name for row in rows if row.dose is None}
     return replace(
         report,
-        regions=tuple(_with_members(row, gone) for row in rows),
+        regions=rows,
+        check=tuple(check for check in report.check if check.region not in without),
+        marrow=tuple(_marrow(replace(dose, flags=weighed(dose.flags, gates)), gone) for dose in report.marrow),
         flags=weighed(report.flags, gates),
         aligned=replace(aligned, cycle=cycle, alignments=alignments, flags=weighed(aligned.flags, gates)),
     )
@@ -62,6 +69,17 @@ def _withheld(row: RegionDose) -> RegionDose:
         without_recovery_gy=None,
         with_recovery_gy=None,
     )
+
+
+def _marrow(dose: MarrowDose, gone: set[str]) -> MarrowDose:
+    """Return the marrow's dose, without numbers where its flags or the region that stands for it withhold them."""
+    flags = dose.flags
+    if dose.region is not None and any(name == dose.region or name.startswith(f"{dose.region}_") for name in gone):
+        text = f"The dose of {dose.region} is withheld by the protocol."
+        flags = (*flags, Flag("MARROW_NOT_MEASURED", Severity.WITHHELD, text, "See the flags of that region."))
+    if verdict(flags) != "withheld":
+        return dose
+    return replace(dose, tia_bq_s=None, absorbed_dose_gy=None, absorbed_dose_sd_gy=None, flags=flags)
 
 
 def _with_members(row: RegionDose, gone: set[str]) -> RegionDose:
