@@ -30,7 +30,7 @@ from mrtai.physics.chain import progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.marrow import marrow_doses, with_progeny
 from mrtai.physics.next_scan import proposed
-from mrtai.physics.partial_volume import NONE, partial_volume
+from mrtai.physics.partial_volume import NONE, RECOVERY, partial_volume
 from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
@@ -100,7 +100,8 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])
         found = voxel_tia(aligned.spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
-        return fits.with_even(found.spread_evenly).with_factors(found.factor), found.tia, found.sd
+        corrected = protocol.partial_volume == RECOVERY
+        return fits.with_even(found.spread_evenly).with_factors(found.factor, corrected=corrected), found.tia, found.sd
     tia, even = tia_map(aligned.spects, labels, fits.tia_bq_s, fits.time_shares)
     return fits.with_even(even), tia, None
 
@@ -111,8 +112,11 @@ def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:
 
 
 def rates(aligned: Aligned, engine: DoseEngine) -> tuple[Image, ...]:
-    """Return the absorbed dose rate at the start of each scan [Gy/s]: what one second of that scan's activity gives."""
-    seconds = [replace(spect, quantity=Quantity.TIME_INTEGRATED_ACTIVITY) for spect in aligned.spects]
+    """Return the absorbed dose rate at the start of each scan [Gy/s]: what one second of that scan's activity gives.
+
+    Negative voxels of a reconstruction count as none, as they do in the TIA map.
+    """
+    seconds = [replace(spect, voxels=np.maximum(spect.voxels, 0), quantity=Quantity.TIME_INTEGRATED_ACTIVITY) for spect in aligned.spects]
     return tuple(replace(engine(second, aligned.density).total, quantity=Quantity.DOSE_RATE) for second in seconds)
 
 
