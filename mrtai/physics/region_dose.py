@@ -132,8 +132,9 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     size = (volume_ml, mass_kg)
     uncertainty, why_unknown = _uncertainty(maps, members[0], fit, dose, biological, size, protocol) if alone else (None, ())
     recovered = _recovered(maps, mask, dose, protocol)
-    if single and protocol.partial_volume == RECOVERY:
-        flags = (*flags, *recovery_flags(maps.fits.recovery.get(name)))
+    if protocol.partial_volume == RECOVERY:
+        of_members = {member: recovery_flags(maps.fits.recovery.get(member)) for member in members}
+        flags = (*flags, *(of_members[members[0]] if alone else _gathered(of_members)))
     if fit is not None and dose is not None:
         administered_bq = maps.aligned.cycle.administration.administered_bq
         flags = (*flags, *region_flags(name, fit.tia_bq_s, dose.mean_gy, administered_bq, protocol, nuclide))
@@ -153,7 +154,7 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
         common_relative_sd=maps.fits.common_relative_sd,
         curve=_summed(maps.fits, name, members),
         tracking_uid=maps.contours.tracking_uids.get(name) if single else None,
-        recovery=maps.fits.recovery.get(name) if single else None,
+        recovery=maps.fits.recovery.get(members[0]) if alone else None,
         without_recovery_gy=recovered[0],
         with_recovery_gy=recovered[1],
         uncertainty=uncertainty,

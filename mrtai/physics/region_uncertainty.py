@@ -67,7 +67,8 @@ def inputs_of(
 def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Protocol) -> float:
     """Return the relative standard uncertainty of a contour's volume, drawn on a CT or on the SPECT itself."""
     voxel_mm = float(outlined.spacing_mm.mean())
-    on_spect = outlined.same_as(aligned.density.grid)
+    # also where the contour came cropped to its slices, or was carried over from a later scan
+    on_spect = any(np.allclose(outlined.spacing_mm, point.spect.grid.spacing_mm, atol=1e-3) for point in aligned.cycle.time_points)
     # a CT resolves about its own voxel
     return volume_sd(volume_ml, voxel_mm, protocol.spect_fwhm_mm if on_spect else voxel_mm)
 
