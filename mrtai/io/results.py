@@ -18,7 +18,8 @@ import numpy as np
 from jsonschema import Draft202012Validator
 
 from mrtai.physics.radiobiology import rbe_weighted_gy
-from mrtai.physics.region_uncertainty import probability_off
+from mrtai.physics.region_uncertainty import effect_of, probability_off
+from mrtai.physics.uncertainty import bed_slope
 from mrtai.physics.verdict import verdict
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H, GRAM_PER_KG, SECONDS_PER_HOUR
 from mrtai.values.curve import Curve, Fit
@@ -27,9 +28,9 @@ from mrtai.values.flag import Flag
 from mrtai.values.marrow import MarrowDose
 from mrtai.values.next_scan import NextScan
 from mrtai.values.refusal import DosimetryError
-from mrtai.values.report import BiologicalDose, DoseStatistics, RegionDose, Report
+from mrtai.values.report import DoseStatistics, RegionDose, Report
 from mrtai.values.study import TimePoint
-from mrtai.values.uncertainty import BudgetTerm, Spread, Uncertainty
+from mrtai.values.uncertainty import BudgetTerm, Spread
 
 SCHEMA = "mrtai.results/1"
 SIGNIFICANT_DIGITS = 7
@@ -201,7 +202,7 @@ def _region(region: RegionDose, report: Report) -> Json:
             **_intervals(region.dose, region.spread),
             **_rbe_weighted(region.dose, report.protocol.rbe),
         },
-        "radiobiology": _radiobiology(region.biological, region.uncertainty),
+        "radiobiology": _radiobiology(region),
         "uncertainty_budget": _budget(region.budget),
         "flags": flag_list(region.flags),
     }
@@ -315,14 +316,25 @@ def _intervals(dose: DoseStatistics | None, spread: Spread | None) -> Json:
     }
 
 
-def _radiobiology(biological: BiologicalDose | None, uncertainty: Uncertainty | None) -> Json:
+def _bed_sd_gy(region: RegionDose) -> float | None:
+    """Return the standard uncertainty of BED [Gy]: of a union to first order from its dose's."""
+    effect = None if region.dose is None else effect_of(region.dose, region.biological)
+    if region.biological is None or effect is None:
+        return None
+    if region.uncertainty is not None and region.uncertainty.bed is not None:
+        return region.biological.bed_gy * region.uncertainty.bed.relative_sd
+    return None if region.spread is None else region.biological.bed_gy * bed_slope(effect) * region.spread.relative_sd
+
+
+def _radiobiology(region: RegionDose) -> Json:
+    biological = region.biological
     parameters = biological.parameters if biological else None
     return {
         "alpha_beta_gy": rounded(parameters.alpha_beta_gy) if parameters else None,
         "repair_half_life_h": rounded(parameters.repair_half_life_h) if parameters else None,
         "g": rounded(biological.g) if biological else None,
         "bed_gy": rounded(biological.bed_gy) if biological else None,
-        "bed_sd_gy": rounded(biological.bed_gy * uncertainty.bed.relative_sd) if biological and uncertainty and uncertainty.bed else None,
+        "bed_sd_gy": rounded(_bed_sd_gy(region)),
         "eqd2_gy": rounded(biological.eqd2_gy) if biological else None,
         "from": "mean dose" if biological else None,
     }
