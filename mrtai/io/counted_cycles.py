@@ -11,6 +11,7 @@ import numpy as np
 from mrtai.io.protocols import load_protocol, shipped_protocols
 from mrtai.io.results import require_valid
 from mrtai.physics.cumulative import bed_uncertain, eqd2_uncertain
+from mrtai.physics.region_uncertainty import LEANING
 from mrtai.physics.uncertainty import COMMON_TO_SCANS
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.cumulative import BED, COUNTED_STATES, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
@@ -21,7 +22,7 @@ Json = Mapping[str, Any]
 
 UNUSABLE_STATES: Final = ("rejected", "failed", "held")
 COMMON_TERMS: Final = (*COMMON_TO_SCANS, "engine")
-"""The terms of an uncertainty budget that all scans, and all cycles, have in common."""
+"""The terms of an uncertainty budget that all scans, and all cycles, have in common; so have kinetics that lean on a population."""
 
 
 def read_counted(cases: Sequence[Path], *, drafts: bool = False) -> tuple[CountedCycle, ...]:
@@ -110,9 +111,11 @@ def _region(row: Json) -> CycleRegion:
 def _common_relative_sd(row: Json) -> float | None:
     """Return the relative uncertainty that cycles have in common; None where a number has an uncertainty but no budget says of what."""
     budget = row["uncertainty_budget"]
+    # a patient who differs from a population does so in every cycle
+    common = {*COMMON_TERMS, "kinetics"} if row["kinetics"]["model"] in LEANING else set(COMMON_TERMS)
     if not budget and row["absorbed_dose_gy"]["mean_sd"] is not None:
         return None
-    return float(np.linalg.norm([term["relative_sd"] or 0.0 for term in budget if term["term"] in COMMON_TERMS]))
+    return float(np.linalg.norm([term["relative_sd"] or 0.0 for term in budget if term["term"] in common]))
 
 
 def _biological(dose: Uncertain, lq: Json) -> dict[str, Uncertain]:

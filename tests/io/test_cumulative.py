@@ -231,3 +231,14 @@ def test_a_report_without_earlier_cycles_has_no_such_section(tmp_path):
     folder = write_case(sample_report(), tmp_path / "case", manifest={})
     assert json.loads((folder / "results.json").read_text("utf-8"))["cumulative"] is None
     assert "With earlier cycles" not in (folder / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("model", "common"), [("mono", 0.03), ("hanscheid", 0.05)])
+def test_a_patients_distance_from_a_population_is_the_same_in_every_cycle(document, model, common):
+    terms = {"calibration": 0.03, "kinetics": 0.04, "volume": 0.12}
+    for region in document["regions"][:1]:
+        region["kinetics"]["model"] = model
+        region["absorbed_dose_gy"]["mean_sd"] = 0.13 * region["absorbed_dose_gy"]["mean"]
+        region["uncertainty_budget"] = [{"term": term, "relative_sd": sd, "share": sd**2 / 0.0169} for term, sd in terms.items()]
+    dose = counted_cycle(document).regions[0].values[DOSE]
+    assert dose.common_sd_gy == pytest.approx(common * dose.value_gy)
