@@ -60,6 +60,10 @@ def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
 
 
 def draft(of, labels=None, method="auto", dose=None, check=None, protocol=PROTOCOL):
+    return drafted_by(GivenLabels(labels or drawn()), of, method, dose, check, protocol)
+
+
+def drafted_by(segmenter, of, method="auto", dose=None, check=None, protocol=PROTOCOL):
     decay = nuclide("Lu-177")
     model = tac_model(method, known_beside(decay, PROTOCOL))
     names = {
@@ -71,7 +75,7 @@ def draft(of, labels=None, method="auto", dose=None, check=None, protocol=PROTOC
     }
     alone = chain("Lu-177", NUCLEAR_DATA)
     aligner = lambda fixed, moving: IDENTITY  # noqa: E731
-    engines = Engines(decay, aligner, GivenLabels(labels or drawn()), model, dose or Local(decay), check, alone, names)
+    engines = Engines(decay, aligner, segmenter, model, dose or Local(decay), check, alone, names)
     report = results(dose_cycle(of, protocol, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
 
