@@ -48,7 +48,7 @@ class RegionFits:
         empty: regions without any positive activity: no curve, and no decays of their own.
         flags: by region name, why a fit is missing or doubtful beyond the fit's own flags.
         tia_bq_s, time_shares: by label value, for the map; regions without fit are left to zero.
-        recovery: recovery coefficient by name of the compact regions, mean over the scans; empty where no recovery curve is known.
+        recovery: least recovery coefficient of the scans by name of the compact regions; empty where no recovery curve is known.
         other_tia_bq_s: by label value, the integral with recovery where the draft's is without, and the other way round.
     """
 
@@ -126,7 +126,7 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
     if not tia:
         raise _nothing_integrated(flags)
     empty = frozenset(name for name, curve in curves.items() if fits[name] is None and seen[name] and not np.any(curve.activity_bq > 0))
-    recovery = {name: float(np.mean(of_scans)) for name, of_scans in blur.coefficients.items()}
+    recovery = {name: min(of_scans) for name, of_scans in blur.coefficients.items()}
     return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty, recovery, other)
 
 

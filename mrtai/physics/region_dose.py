@@ -182,7 +182,8 @@ def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mappin
     if row.dose is None:
         return row
     own = row.uncertainty
-    spreads = united(members, known, maps.fits) if own is None else (own.tia, own.dose)
+    whole = row.name == BODY and protocol.partial_volume != RECOVERY
+    spreads = united(members, known, maps.fits, whole=whole) if own is None else (own.tia, own.dose)
     if spreads is None:
         return row
     tia, spread = spreads

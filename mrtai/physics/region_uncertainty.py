@@ -1,6 +1,7 @@
 """What a region's uncertainty rests on, gathered from contour, scans, fit and engine of one case."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -8,8 +9,10 @@ from scipy.stats import norm
 
 from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import RECOVERY
+from mrtai.physics.recovery import curve_sd
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
 from mrtai.physics.uncertainty_inputs import registration_sd, volume_sd
+from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Grid
@@ -55,13 +58,19 @@ def inputs_of(
         volume_ml=size[0],
         volume_relative_sd=_outline_sd(size[0], outlined, aligned, protocol) if value else 0.0,
         fwhm_mm=protocol.spect_fwhm_mm,
-        recovery=(aligned.cycle.time_points[aligned.reference].recovery or protocol.recovery) if corrected else None,
+        recovery=_worst_curve(size[0], aligned, protocol) if corrected else None,
         registration_relative_sd=float(np.linalg.norm(moved)) if value else 0.0,
         dead_time_factor=max(point.dead_time_factor for point in aligned.cycle.time_points),
         calibration_relative_sd=fits.common_relative_sd,
         kinetics_relative_sd=float(own),
         engine_relative_sd=_engine_sd(size, protocol),
     )
+
+
+def _worst_curve(volume_ml: float, aligned: Aligned, protocol: Protocol) -> Recovery | None:
+    """Return the curve of the scans, which may come from several cameras, that is least certain at a volume."""
+    curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
+    return max((curve for curve in curves if curve is not None), key=lambda curve: curve_sd(curve, volume_ml), default=None)
 
 
 def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Protocol) -> float:
@@ -93,11 +102,14 @@ def effect_of(dose: DoseStatistics, biological: BiologicalDose | None) -> Effect
     return Effect(dose.mean_gy, biological.g, biological.parameters.alpha_beta_gy)
 
 
-def united(members: Sequence[str], known: Mapping[str, Uncertainty], fits: RegionFits) -> tuple[Spread, Spread] | None:
+def united(
+    members: Sequence[str], known: Mapping[str, Uncertainty], fits: RegionFits, *, whole: bool = False
+) -> tuple[Spread, Spread] | None:
     """Return the uncertainties of a union's integral and dose, None where a member has none.
 
     Doses are weighted as Ã, whose electrons stay where they are: a union's dose is its energy over its mass. Kinetics that lean on a
-    population err alike in one patient's organs.
+    population err alike in one patient's organs. With ``whole`` the members fill the body as it was scanned: what one outline takes
+    too much, its neighbour lacks, and volume says nothing.
     """
     parts = {name: fit for name in members if (fit := fits.fits[name]) is not None}
     if not parts or any(name not in known for name in parts):
@@ -105,8 +117,15 @@ def united(members: Sequence[str], known: Mapping[str, Uncertainty], fits: Regio
     leaning = {"kinetics"} if any(fit.model in LEANING for fit in parts.values()) else set()
     values = [fit.tia_bq_s for fit in parts.values()]
     together = {*COMMON_TO_REGIONS, *leaning}
-    tia, dose = (combined(values, [getattr(known[name], of) for name in parts], together) for of in ("tia", "dose"))
+    spreads = (
+        [_without_volume(spread) if whole else spread for spread in (getattr(known[name], of) for name in parts)] for of in ("tia", "dose")
+    )
+    tia, dose = (combined(values, of, together) for of in spreads)
     return tia, dose
+
+
+def _without_volume(spread: Spread) -> Spread:
+    return replace(spread, budget=tuple(term for term in spread.budget if term.term != "volume"))
 
 
 def probability_off(relative_sd: float) -> float:

@@ -125,7 +125,7 @@ class RegionDose:
             ``fit.curve.activity_sd_bq``.
         curve: the measured points, also where no curve could be fitted.
         tracking_uid: what identifies a lesion over scans and cycles.
-        recovery: recovery coefficient of its volume, mean over the scans; None where no curve is known or it is not compact.
+        recovery: recovery coefficient of its volume, the least of the scans; None where no curve is known or it is not compact.
         uncertainty: of everything stated of a region drawn on its own; ``spread`` that of the dose, of unions too; None where unknown.
         tia_relative_sd: of the integral with all that enters its activity; ``fit.tia_sd_bq_s`` holds the curve and the calibration.
         without_recovery_gy, with_recovery_gy: mean dose both ways; the protocol says which of them is ``dose``.
