@@ -81,11 +81,12 @@ def test_voxels_that_are_scaled_by_recovery_alone_have_one_curve():
 def test_a_union_tells_that_its_members_have_little_recovery():
     liver, lesion = box((4, 4, 4), (14, 14, 14)), box((8, 8, 8), (10, 10, 10))
     labels = Labels(np.where(lesion, 2, liver * 1), {1: "liver", 2: "lesion_1"}, GRID)
-    protocol = replace(PROTOCOL, partial_volume="recovery", recovery=CURVE)
-    _, regions = draft(cycle(FALLING), labels, protocol=protocol)
-    # 0.5 mL have an RC of 0.16
-    assert "RECOVERY_LOW" in codes(regions["tumour_total"]["flags"]) and "RECOVERY_LOW" in codes(regions["liver"]["flags"])
-    assert "RECOVERY_LOW" not in codes(regions["liver_without_lesions"]["flags"])
+    # 0.5 mL have an RC of 0.16: without recovery the dose is six times too low, far outside its interval
+    for word, code in (("off", "RECOVERY_MISSING"), ("recovery", "RECOVERY_LOW")):
+        _, regions = draft(cycle(FALLING), labels, protocol=replace(PROTOCOL, partial_volume=word, recovery=CURVE))
+        for name in ("lesion_1", "tumour_total", "liver"):
+            assert code in codes(regions[name]["flags"])
+        assert code not in codes(regions["liver_without_lesions"]["flags"])
     assert regions["liver_without_lesions"]["recovery"] == pytest.approx(1 / (1 + (4.0 / 63.488) ** 0.8), rel=1e-6)
 
 

@@ -87,10 +87,15 @@ def _given_back(spect: Image, mask: NDArray[np.bool_], around: NDArray[np.bool_]
     return concentration * int(mask.sum()) * spect.grid.voxel_ml
 
 
-def recovery_flags(recovered: float | None) -> tuple[Flag, ...]:
-    """Return a flag where more than two thirds of a region's activity would come from the curve, not from the scan."""
+def recovery_flags(recovered: float | None, partial_volume: str = RECOVERY) -> tuple[Flag, ...]:
+    """Return a flag where more than two thirds of a region's activity come from the curve, not from the scan, or are missing."""
     if recovered is None or recovered >= LEAST_RECOVERY:
         return ()
+    if partial_volume == OFF:
+        text = (
+            f"Blur leaves {recovered:.0%} of the region's contrast inside it and nothing is given back: no stated uncertainty holds that."
+        )
+        return (Flag("RECOVERY_MISSING", Severity.REVIEW, text, "Compare the dose with recovery, stated beside it."),)
     text = f"Only {recovered:.0%} of the region's contrast is recovered: its activity is mostly the recovery curve's word."
     return (Flag("RECOVERY_LOW", Severity.REVIEW, text, "Judge the value without recovery, too; it is stated beside it."),)
 
