@@ -130,7 +130,11 @@ def test_what_concerns_all_contours_is_told_of_the_case_and_a_gate_speaks_of_a_c
         model = tac_model("auto", known_beside(decay, PROTOCOL))
         engines = Engines(decay, aligner, lambda aligned: labels, model, Local(decay), None, chain("Lu-177", NUCLEAR_DATA), names)
         report = dose_cycle(of_livers(), PROTOCOL, engines)
-        return {flag.code for flag in report.flags}, [flag.code for flag in report.regions[1].flags if "CUT" in flag.code]
+        # the contour lies 16 mm beside the liver, and every scan says so
+        assert [flag.code for flag in report.flags].count("ACTIVITY_DISPLACED") == len(TIMES_H)
+        return {flag.code for flag in report.flags} - {"ACTIVITY_DISPLACED"}, [
+            flag.code for flag in report.regions[1].flags if "CUT" in flag.code
+        ]
 
     assert codes({"": (strange,), "liver": (cut,)}) == ({"CT_UNFAMILIAR"}, ["ORGAN_CUT"])
     assert codes({}) == (set(), ["ORGAN_CUT_BY_VIEW"])

@@ -62,7 +62,7 @@ def test_the_page_says_what_a_reader_must_not_overlook(drawn, report):
     for words in (
         "Research use only. Not a medical device. Decision support under a qualified person.",
         "simulator (true contours of the virtual patient)",
-        "one standard uncertainty (k = 1) of the curve fit alone",
+        "one standard uncertainty (k = 1) of the whole chain",
         "P-3f9a5c1e22d0",
         "Barone 2005",
     ):
