@@ -25,6 +25,12 @@ NEVER_MEASURED_HU: Final = -1500.0
 
 MOST_AIR_HU: Final = -900.0
 
+FADES_MM: Final = 10.0
+"""The coarsest voxels that a model looks at are about as wide."""
+
+STILL_WIDE: Final = 0.5
+"""Of the largest cross-section."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Organ:
@@ -114,15 +120,30 @@ def _organ(name: str, box: Box, mask: Mask, ct: Image, data: Box, level_hu: floa
 
 
 def _cuts_mm2(box: Box, mask: Mask, ct: Image, data: Box, level_hu: float) -> dict[str, float]:
-    cuts: dict[str, float] = {}
-    for axis in range(3):
-        for end, beyond in ((-1, box[axis].start <= data[axis].start), (1, box[axis].stop >= data[axis].stop)):
-            if beyond:
-                layer = (data[axis].start if end < 0 else data[axis].stop - 1) - box[axis].start
-                area = int(mask.take(np.clip(layer, 0, mask.shape[axis] - 1), axis=axis).sum()) * face_mm2(ct.grid, axis)
-                cuts[face_name(ct.grid, axis, end)] = area
+    cuts = {
+        face_name(ct.grid, axis, end): _end_voxels(box[axis], mask, data[axis], axis, end, ct.grid) * face_mm2(ct.grid, axis)
+        for axis in range(3)
+        for end in (-1, 1)
+    }
     rim = _rim_mm2(box, mask, ct, data, level_hu)
     return {face: area for face, area in cuts.items() if area} | ({EDGE: rim} if rim else {})
+
+
+def _end_voxels(own: slice, mask: Mask, data: slice, axis: int, end: int, grid: Grid) -> int:
+    """Return how many voxels of a region the data's end cuts: those of its last layer, or 0.
+
+    A model that sees air beyond the end lets an organ fade before it. A region that comes near the end and is wide just before it was
+    cut, too: a dome or a pole would be narrow there.
+    """
+    layers = mask.sum(axis=tuple({0, 1, 2} - {axis}))
+    last = (data.start if end < 0 else data.stop - 1) - own.start
+    at_end = int(layers[np.clip(last, 0, len(layers) - 1)]) if 0 <= last < len(layers) else 0
+    if at_end:
+        return at_end
+    before = last - end * round(FADES_MM / float(grid.spacing_mm[2 - axis]))
+    reaches = 0 <= last - len(layers) + 1 <= last - before if end > 0 else 0 <= -last <= before - last
+    wide = int(layers[before]) if reaches and 0 <= before < len(layers) else 0
+    return wide if wide >= STILL_WIDE * int(layers.max()) else 0
 
 
 def _rim_mm2(box: Box, mask: Mask, ct: Image, data: Box, level_hu: float) -> float:

@@ -77,6 +77,28 @@ def test_true_contours_of_twenty_patients_have_nothing_to_look_at_but_one_true_a
     assert [seed for seed, ratio in ratios.items() if ratio > 1.5] == [13]
 
 
+@pytest.mark.parametrize("faded", [1, 2])
+def test_an_organ_that_fades_before_the_end_of_the_data_is_cut_and_one_that_ends_there_is_not(clean, faded):
+    labels, ct = clean
+    liver = labels.mask("liver")
+    layers = np.flatnonzero(liver.any(axis=(1, 2)))
+    middle, top = int(layers.mean()), int(layers.max())
+    seen, narrow = part_of(labels, ct, slice(0, middle))
+    mask = seen.mask("liver").copy()
+    mask[-faded:] = False  # a model that sees air beyond the end draws it so
+    assert ("liver", "ORGAN_CUT") in told(drawn(seen, "liver", mask), narrow)
+    whole, wide = part_of(labels, ct, slice(0, top + 1 + faded))
+    assert ("liver", "ORGAN_CUT") not in told(whole, wide, all_of_them=True)
+    # and the same at the other end, upside down
+    low = int(layers.min())
+    seen, narrow = part_of(labels, ct, slice(middle, None))
+    mask = seen.mask("liver").copy()
+    mask[:faded] = False
+    assert ("liver", "ORGAN_CUT") in told(drawn(seen, "liver", mask), narrow)
+    whole, wide = part_of(labels, ct, slice(low - faded, None))
+    assert ("liver", "ORGAN_CUT") not in told(whole, wide, all_of_them=True)
+
+
 def test_an_organ_cut_by_the_view_is_told_with_the_end_and_its_cross_section(clean):
     labels, ct = clean
     k = int(np.argwhere(labels.mask("liver"))[:, 0].mean())
