@@ -105,8 +105,9 @@ def _trained(net: OrganNet, work: Path, samples: Samples, stage: Stage, settings
             value = loss(scores.float(), labels.to(settings.device))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
+            # where a patch is all air, a norm's gradient may overflow: such a batch teaches nothing instead of spoiling all weights
+            if torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0).isfinite():
+                optimizer.step()
             schedule.step()
             mean.update_parameters(net)
             board.add_scalar(f"loss/{stage.name}", value.item(), step)
