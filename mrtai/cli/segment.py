@@ -74,8 +74,9 @@ def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") ->
     from mrtai.engines.segmenters import LESION_METHODS
     from mrtai.io.bundles import load_bundle
     from mrtai.io.nifti import read_image
-    from mrtai.physics.lesions import PET_FWHM_MM, SPECT_FWHM_MM
+    from mrtai.physics.lesions import PET_FWHM_MM
     from mrtai.values.image import Quantity
+    from mrtai.values.protocol import SPECT_FWHM_MM
     from mrtai.values.study import PriorPet
 
     path = options.spect or options.pet

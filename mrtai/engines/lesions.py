@@ -10,7 +10,7 @@ from mrtai.engines.lesion_pet import placed
 from mrtai.engines.segmenters import LESION_METHODS
 from mrtai.physics.lesion_labels import on_grid, with_lesions, without_lesions
 from mrtai.physics.lesion_prior import MARGIN_MM, Searched, searched
-from mrtai.physics.lesions import CLASSICAL, PET_FWHM_MM, SPECT_FWHM_MM, Scene, Search, lesions, scene, split
+from mrtai.physics.lesions import CLASSICAL, PET_FWHM_MM, Scene, Search, lesions, scene, split
 from mrtai.physics.resample import averaged, largest_share
 from mrtai.physics.tissue import body_from_activity, body_outline, density
 from mrtai.physics.uptake import summed_uptake
@@ -18,7 +18,7 @@ from mrtai.values.bundle import Bundle
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
-from mrtai.values.protocol import NO_SEGMENTER
+from mrtai.values.protocol import NO_SEGMENTER, SPECT_FWHM_MM
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion
 from mrtai.values.report import Aligned

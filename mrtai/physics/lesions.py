@@ -15,11 +15,11 @@ from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
+from mrtai.values.protocol import SPECT_FWHM_MM
 
 Mask = NDArray[np.bool_]
 
 CLASSICAL: Final = ("threshold", "adaptive", "gradient")
-SPECT_FWHM_MM: Final = 11.0
 PET_FWHM_MM: Final = 6.5
 NOISE_SDS: Final = 5.0
 """A peak must stand out of the spread of what surrounds it by so many standard deviations."""

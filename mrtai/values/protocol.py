@@ -11,6 +11,9 @@ from mrtai.values.flag import Severity
 TIA_MAPS: Final = ("shares", "voxel-fit")
 PARTIAL_VOLUME: Final = ("off", "recovery")
 
+SPECT_FWHM_MM: Final = 11.0
+"""Of a reconstructed tomogram, unless a protocol says otherwise."""
+
 NO_SEGMENTER: Final = "none"
 TOTAL_SEGMENTATOR: Final = "total-segmentator"
 """Draws organs with that library, where it and its weights are present; no bundle."""
@@ -91,7 +94,7 @@ class Protocol:
     segmenter: str = NO_SEGMENTER
     lesion_segmenter: str = NO_SEGMENTER
     partial_volume: str = "off"
-    spect_fwhm_mm: float = 11.0
+    spect_fwhm_mm: float = SPECT_FWHM_MM
     most_dose_relative_sd: float = 0.3
     gates: Mapping[str, Severity] = field(default_factory=dict)
     recovery: Recovery | None = None
