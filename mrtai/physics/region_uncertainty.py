@@ -24,8 +24,9 @@ from mrtai.values.uncertainty import Effect, Inputs, Spread, Uncertainty
 LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
 """Models whose error is mostly the patient's distance from a population."""
 
-ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.03), "local": (0.04, 0.15), "monte-carlo": (0.01, 0.01), "neural": (0.02, 0.05)}
-"""In soft tissue, and in lung or bone: errors of region means against Monte Carlo (docs/validation/dose-engines.md), rounded up."""
+ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17), "monte-carlo": (0.01, 0.01)}
+"""In soft tissue, and in lung or bone: the largest errors of region means of 177Lu against Monte Carlo on the page
+docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ."""
 
 SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
