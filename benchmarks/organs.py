@@ -18,15 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from mrtai.cycle import dose_cycle, read, study_of
+from benchmarks.virtual_cycle import virtual_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.engines.onnx_segmenter import OnnxSegmenter, scores
-from mrtai.engines_of_run import CaseRequest, chosen, engines_for
 from mrtai.io.bundles import load_bundle
-from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
-from mrtai.io.simulated_study import write_study
-from mrtai.io.tables import nuclide, point_kernel
-from mrtai.simulate.patient import Settings, virtual_patient
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.report import Report
@@ -47,22 +43,10 @@ def doses(report: Report) -> dict[str, float]:
 
 def patient(seed: int) -> dict[str, Any]:
     """Return dose with the model's contours over dose with the true ones, by region, and the flags that the contours raised."""
-    import tempfile
-
-    protocol = load_protocol(PROTOCOL)
-    settings = Settings(
-        agent_priors(protocol.agent), protocol.typical_administered_bq, (24.0, 96.0, 168.0), seed, scanner="clinical", kinetics="population"
-    )
-    virtual = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "study"
-        write_study(virtual, study, as_format="nifti")
-        request = CaseRequest(study, PROTOCOL, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz", check_engine="none")
-        asked = chosen(protocol, request)
-        cycle = read(study_of(request), asked)
-        engines = engines_for(asked, request, cycle=cycle)
-        true = doses(dose_cycle(cycle, asked, engines))
-        drawn = dose_cycle(cycle, asked, replace(engines, segmenter=OnnxSegmenter(load_bundle(MODEL))))
+    protocol = replace(load_protocol(PROTOCOL), check_engine="none")
+    _, cycle, engines = virtual_cycle(seed, protocol, (24.0, 96.0, 168.0))
+    true = doses(dose_cycle(cycle, protocol, engines))
+    drawn = dose_cycle(cycle, protocol, replace(engines, segmenter=OnnxSegmenter(load_bundle(MODEL))))
     automatic = doses(drawn)
     flags = sorted({flag.code for told in drawn.contours.flags.values() for flag in told if flag.severity != "info"})
     return {"seed": seed, **{name: automatic.get(name, 0.0) / true[name] - 1 for name in true}, "flags": flags}

@@ -5,7 +5,6 @@ python -m benchmarks.planted_faults [--patients 20] [--workers 2]
 
 import argparse
 import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -16,16 +15,13 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import track
 
-from mrtai.cycle import dose_cycle, read, study_of
+from benchmarks.virtual_cycle import virtual_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.engines.given_labels import GivenLabels
-from mrtai.engines_of_run import CaseRequest, chosen, engines_for
-from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.io.results import results
-from mrtai.io.simulated_study import write_study
-from mrtai.io.tables import nuclide, point_kernel
+from mrtai.physics.measure import lies_in
 from mrtai.physics.resample import cropped
-from mrtai.simulate.patient import Settings, virtual_patient
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
@@ -125,24 +121,13 @@ def _box(grid: Grid, level_mm: float) -> tuple[slice, ...]:
 
 
 def _in_liver(labels: Labels, name: str) -> bool:
-    from mrtai.physics.measure import lies_in
-
     return lies_in(labels, name, "liver")
 
 
 def patient(seed: int) -> dict[str, tuple[str, list[str]]]:
     """Return verdict and codes of what asks for a look, by fault; under ``clean`` those of the case without any."""
     protocol = replace(load_protocol(PROTOCOL), check_engine="none", dose_engine="local")
-    settings = Settings(
-        agent_priors(protocol.agent), protocol.typical_administered_bq, TIMES_H, seed, scanner="clinical", kinetics="population"
-    )
-    virtual = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "study"
-        write_study(virtual, study, as_format="nifti")
-        request = CaseRequest(study, PROTOCOL, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz", check_engine="none")
-        cycle = read(study_of(request), chosen(protocol, request))
-        engines = engines_for(protocol, request, cycle=cycle)
+    virtual, cycle, engines = virtual_cycle(seed, protocol, TIMES_H)
     found = {}
     for number, (name, plant) in enumerate({"clean": clean, **{name: plant for name, (plant, _) in FAULTS.items()}}.items()):
         of, labels = plant((cycle, virtual.labels), np.random.default_rng((seed, number)))

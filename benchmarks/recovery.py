@@ -5,7 +5,6 @@ python -m benchmarks.recovery [--patients 50] [--workers 2]
 
 import argparse
 import os
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -17,13 +16,9 @@ import numpy as np
 from rich.progress import track
 from scipy import optimize
 
-from mrtai.cycle import dose_cycle, read, study_of
-from mrtai.engines_of_run import CaseRequest, chosen, engines_for
-from mrtai.io.priors import agent_priors
+from benchmarks.virtual_cycle import virtual_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
-from mrtai.io.simulated_study import write_study
-from mrtai.io.tables import nuclide, point_kernel
-from mrtai.simulate.patient import Settings, virtual_patient
 from mrtai.simulate.scanner import Camera, seen
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
@@ -61,18 +56,9 @@ def curve() -> Recovery:
 
 def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
     """Return a row a region: group, and relative error of its mean dose without and with recovery."""
-    protocol = replace(load_protocol(PROTOCOL), partial_volume="recovery", recovery=recovery)
-    settings = Settings(
-        agent_priors(protocol.agent), protocol.typical_administered_bq, (24.0, 96.0, 168.0), seed, scanner="clinical", kinetics="population"
-    )
-    virtual = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "study"
-        write_study(virtual, study, as_format="nifti")
-        request = CaseRequest(study, PROTOCOL, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz", check_engine="none")
-        asked = chosen(protocol, request)
-        cycle = read(study_of(request), asked)
-        report = dose_cycle(cycle, asked, engines_for(asked, request, cycle=cycle))
+    protocol = replace(load_protocol(PROTOCOL), partial_volume="recovery", recovery=recovery, check_engine="none")
+    virtual, cycle, engines = virtual_cycle(seed, protocol, (24.0, 96.0, 168.0))
+    report = dose_cycle(cycle, protocol, engines)
     true = {truth.region: truth for truth in virtual.regions}
     rows = []
     for row in report.regions:

@@ -8,7 +8,6 @@ as their stated uncertainties say, drawn anew for each. ``--patients`` are worke
 
 import argparse
 import os
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,16 +20,12 @@ from rich.progress import track
 from scipy import ndimage, stats
 
 from benchmarks.recovery import PROTOCOL, curve, group
-from mrtai.cycle import dose_cycle, read, study_of
+from benchmarks.virtual_cycle import virtual_cycle
+from mrtai.cycle import dose_cycle
 from mrtai.engines.given_labels import GivenLabels
-from mrtai.engines_of_run import CaseRequest, chosen, engines_for
-from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
-from mrtai.io.simulated_study import write_study
-from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.region_uncertainty import probability_off
 from mrtai.physics.uncertainty_inputs import volume_sd
-from mrtai.simulate.patient import Settings, virtual_patient
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR
 from mrtai.values.labels import Labels
@@ -77,18 +72,10 @@ def erring(cycle: Cycle, truth: Recovery, rng: np.random.Generator) -> Cycle:
 def patient(seed: int, truth: Recovery, times_h: tuple[float, ...]) -> list[dict[str, Any]]:
     """Return a row a region: true over stated dose, its relative standard uncertainty, and in which intervals the truth lies."""
     protocol = replace(load_protocol(PROTOCOL), partial_volume="recovery", check_engine="none")
-    settings = Settings(
-        agent_priors(protocol.agent), protocol.typical_administered_bq, times_h, seed, scanner="clinical", kinetics="population"
-    )
-    virtual = virtual_patient(nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings)
+    virtual, cycle, engines = virtual_cycle(seed, protocol, times_h)
     rng = np.random.default_rng((seed, len(times_h)))
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "study"
-        write_study(virtual, study, as_format="nifti")
-        request = CaseRequest(study, PROTOCOL, Path(folder) / "case", labels=study / "truth" / "labels.nii.gz", check_engine="none")
-        cycle = erring(read(study_of(request), chosen(protocol, request)), truth, rng)
-        engines = engines_for(protocol, request, cycle=cycle)
-        report = dose_cycle(cycle, protocol, replace(engines, segmenter=GivenLabels(outlined(virtual.labels, rng))))
+    off, contours = erring(cycle, truth, rng), GivenLabels(outlined(virtual.labels, rng))
+    report = dose_cycle(off, protocol, replace(engines, segmenter=contours))
     return rows_of(report, {one.region: one for one in virtual.regions})
 
 
