@@ -284,7 +284,8 @@ def agreement(folder: Path, ours: str, theirs: str) -> list[str]:
     return lines
 
 
-def _machine(threads: int) -> str:
+def machine(threads: int) -> str:
+    """Return in a line what this runs on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -308,7 +309,7 @@ def _floor_lines(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def page(costs: Mapping[str, Mapping[str, float]], folder: Path, threads: int) -> str:
     """Return the Markdown page."""
-    lines = ["# Performance", "", f"Written by `python -m benchmarks.dose`. {_machine(threads)}.", ""]
+    lines = ["# Performance", "", f"Written by `python -m benchmarks.dose`. {machine(threads)}.", ""]
     lines += [
         f"{NUCLIDE} in an elliptic body with lungs, spine, liver, spleen and kidneys. *First call* makes the kernel's voxels and their",
         "transform, *again* finds them kept; a row of one call shows it twice. Memory is the largest resident set of the whole process,",
