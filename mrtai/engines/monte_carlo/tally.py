@@ -4,6 +4,7 @@ On the CPU every thread has a row of its own; on a GPU all add to row 0 atomical
 """
 
 from numba import cuda
+from numba.core.target_extension import current_target
 from numba.extending import overload
 
 
@@ -12,19 +13,13 @@ def score(tally, i, voxel, energy):
     tally[i, voxel] += energy
 
 
-@overload(score, target="cpu")
-def _on_cpu(tally, i, voxel, energy):
+# one overload for both: numba's own CUDA target and the package numba-cuda look for overloads by target in different places
+@overload(score)
+def _score(tally, i, voxel, energy):
     def add(tally, i, voxel, energy):
         tally[i, voxel] += energy
 
-    return add
+    def add_atomically(tally, i, voxel, energy):
+        cuda.atomic.add(tally, (0, voxel), energy)  # type: ignore[attr-defined]
 
-
-if not hasattr(cuda, "simulator") and not getattr(cuda, "is_simulator", False):
-
-    @overload(score, target="cuda")
-    def _on_cuda(tally, i, voxel, energy):
-        def add(tally, i, voxel, energy):
-            cuda.atomic.add(tally, (0, voxel), energy)  # type: ignore[attr-defined]
-
-        return add
+    return add_atomically if current_target() == "cuda" else add
