@@ -39,6 +39,7 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
 def _validate(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.validation_folder import require_ours, write_validation
     from mrtai.io.validation_pairs import read_sides
+    from mrtai.physics.maps_agreement import maps_compared
     from mrtai.physics.mixed_units import require_same_units
     from mrtai.physics.validation import attributed, compared
     from mrtai.values.validation import Validation
@@ -56,6 +57,7 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         attributions=attributions,
         group_attributions=by_group,
         margin=options.margin,
+        maps=maps_compared(sides.auto, sides.manual, sides.pairs),
     )
     folder = write_validation(found, options.out)
     return {

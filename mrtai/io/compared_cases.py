@@ -1,16 +1,24 @@
-"""One side of a comparison read from CASE folders: numbers, versions and digests, no image."""
+"""One side of a comparison read from CASE folders: numbers, versions and digests; contours and dose maps when they are wanted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from mrtai.io.nifti import read_image, read_labels
 from mrtai.io.results import require_valid, results_sha256
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
+from mrtai.values.compared_maps import CycleMaps
+from mrtai.values.image import Quantity
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.validation import ComparedCycle, RegionNumbers
 
 Json = Mapping[str, Any]
+
+NOT_DRAWN: Final = ("body", "remainder")
+CONTOUR: Final = {"liver_without_lesions": "liver"}
+"""A report's name of a contour where it is another."""
 
 UNUSABLE: Final = frozenset({"rejected", "failed", "held"})
 
@@ -45,7 +53,25 @@ def _cycle(folder: Path, where: str) -> ComparedCycle:
     if document["state"] in UNUSABLE:
         raise _refused(where, "the case may not be used", f"state {document['state']}", "leave it out", "CASE_UNUSABLE")
     regions = {row["name"]: _region(row) for row in document["regions"]}
-    return ComparedCycle(document["patient"]["pseudonym"], document["cycle"], regions, _origin(folder, document))
+    maps = partial(
+        _maps, folder / "images", {row["name"]: contours_of(row["name"], row["kind"], row["members"]) for row in document["regions"]}
+    )
+    return ComparedCycle(document["patient"]["pseudonym"], document["cycle"], regions, _origin(folder, document), maps)
+
+
+def contours_of(name: str, kind: str, members: Sequence[str]) -> tuple[str, ...]:
+    """Return the contours that make up a region of a report; none for body and remainder, which nobody draws."""
+    if kind in NOT_DRAWN:
+        return ()
+    return tuple(CONTOUR.get(member, member) for member in (members or (name,)))
+
+
+def _maps(images: Path, members: Mapping[str, tuple[str, ...]]) -> CycleMaps | None:
+    """Return the maps of a case, None where it was kept without its images."""
+    files = [images / f"{name}.nii.gz" for name in ("contours", "labels", "dose")]
+    if not all(file.is_file() for file in files):
+        return None
+    return CycleMaps(read_labels(files[0]), read_labels(files[1]), read_image(files[2], Quantity.ABSORBED_DOSE), members)
 
 
 def _origin(folder: Path, document: Json) -> dict[str, str]:

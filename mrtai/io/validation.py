@@ -8,6 +8,7 @@ import numpy as np
 import mrtai
 from mrtai.io.report_words import INTENDED_USE
 from mrtai.io.results import Json, require_valid, rounded
+from mrtai.io.validation_maps import maps_document, maps_words
 from mrtai.io.validation_words import group_words, sample_size_words, summary_words
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.validation import (
@@ -42,18 +43,20 @@ def validation_document(found: Validation) -> Json:
     """Return the content of ``validation.json``; what could not be computed is None."""
     statistics = [_comparison(one) for one in found.comparisons]
     steps = [_group(one) for one in found.group_attributions]
+    maps = maps_document(found.maps, found.pairs)
     document = {
         "schema": SCHEMA,
         "intended_use": INTENDED_USE,
         "version": mrtai.__version__,
         "margin": found.margin,
-        "summary": summary_words(statistics, len({(pair.patient, pair.cycle) for pair in found.pairs})),
+        "summary": [*summary_words(statistics, len({(pair.patient, pair.cycle) for pair in found.pairs})), *maps_words({"maps": maps})],
         "sample_size": sample_size_words(len({pair.patient for pair in found.pairs})),
         "automatic": [_cycle(cycle) for cycle in found.auto],
         "manual": [_cycle(cycle) for cycle in found.manual],
         "statistics": statistics,
         "attribution": steps,
         "pairs": [_pair(pair, one) for pair, one in zip(found.pairs, found.attributions, strict=True)],
+        "maps": maps,
         "unmatched": [
             {"side": one.side, "patient": one.patient, "cycle": one.cycle, "region": one.region, "why": one.why} for one in found.unmatched
         ],

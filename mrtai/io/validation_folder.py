@@ -6,16 +6,18 @@ from typing import Final
 from mrtai.io import own_folder
 from mrtai.io.results import dumped
 from mrtai.io.validation import SCHEMA, validation_document
+from mrtai.io.validation_csv import validation_csv
 from mrtai.io.validation_page import validation_page
 from mrtai.values.validation import Validation
 
-OURS: Final = ("validation.json", "validation.html")
+OURS: Final = ("validation.json", "validation.html", "validation.csv")
 
 
 def write_validation(found: Validation, out: Path) -> Path:
-    """Write ``validation.json`` and ``.html`` into a folder of their own and return it; refuses as ``write_own_folder`` does."""
+    """Write ``validation.json``, ``.html`` and ``.csv`` into a folder of their own and return it; refuses as ``write_own_folder`` does."""
     document = validation_document(found)
-    return own_folder.write_own_folder(out, dict(zip(OURS, (dumped(document), validation_page(document)), strict=True)), SCHEMA)
+    contents = (dumped(document), validation_page(document), validation_csv(document))
+    return own_folder.write_own_folder(out, dict(zip(OURS, contents, strict=True)), SCHEMA)
 
 
 def require_ours(out: Path) -> None:

@@ -2,13 +2,14 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mrtai.io import validation_maps as maps
 from mrtai.io import validation_tables as tables
 from mrtai.io.figures import png
 from mrtai.io.report_viewer import data_uri
 from mrtai.io.report_words import INTENDED_USE
 from mrtai.io.results import Json
 from mrtai.io.validation_figure import agreement_figure, quantities, waterfall_figure
-from mrtai.io.validation_words import ATTRIBUTION_WORDS, METHOD_WORDS, QUANTITY_WORDS
+from mrtai.io.validation_words import ATTRIBUTION_WORDS, MAPS_WORDS, METHOD_WORDS, QUANTITY_WORDS
 
 DOTS_PER_INCH = 120
 
@@ -22,6 +23,7 @@ def validation_page(document: Json) -> str:
     return environment.get_template("validation.html.j2").render(
         document=document,
         tables=tables,
+        maps=maps,
         patients=len({pair["patient"] for pair in document["pairs"]}),
         cycles=len({(pair["patient"], pair["cycle"]) for pair in document["pairs"]}),
         waterfall=None if waterfall is None else data_uri(png(waterfall, DOTS_PER_INCH), "image/png"),
@@ -31,5 +33,6 @@ def validation_page(document: Json) -> str:
         ],
         method_words=METHOD_WORDS,
         attribution_words=ATTRIBUTION_WORDS,
+        maps_words=MAPS_WORDS,
         intended_use=INTENDED_USE,
     )

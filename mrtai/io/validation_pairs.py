@@ -1,13 +1,15 @@
 """Who is compared with whom: cycles by patient and number, regions by name; what has no partner is listed, never dropped."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from mrtai.io.compared_cases import is_cases, read_cases
 from mrtai.io.manual_results import contract_name, read_manual
 from mrtai.io.toml_file import read_toml, require_keys, text
+from mrtai.values.compared_maps import CycleMaps
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import kinetic_family
 from mrtai.values.validation import SAME_TIME_H, Compared, ComparedCycle, RegionNumbers, RegionPair, Unmatched
@@ -67,17 +69,27 @@ def renamed(manual: Iterable[ComparedCycle], names: Mapping[str, str], auto: Ite
     found = []
     for cycle in manual:
         regions: dict[str, RegionNumbers] = {}
+        labels: dict[str, str] = {}
         for label, region in cycle.regions.items():
             name = _name(label, names, known, is_ours=cycle.origin.get("source") == "CASE")
             if name in regions:
                 remedy = "keep one of them, or map them to different names"
                 raise _refused("manual results", "two regions of one cycle have one name", f"'{name}' twice", remedy, "DUPLICATE_ROW")
             regions[name] = replace(region, name=name)
+            labels[name] = label
         shown = cycle.patient
         if shown not in pseudonyms and cycle.origin.get("source") != "CASE":
             shown = numbers.setdefault(shown, f"manual patient {len(numbers) + 1}")
-        found.append(replace(cycle, patient=shown, regions=regions))
+        found.append(replace(cycle, patient=shown, regions=regions, maps=partial(_renamed_maps, cycle.maps, labels)))
     return tuple(found)
+
+
+def _renamed_maps(maps: Callable[[], CycleMaps | None], labels: Mapping[str, str]) -> CycleMaps | None:
+    """Return the maps whose regions answer to their new names; ``labels`` has the old name of each."""
+    found = maps()
+    if found is None:
+        return None
+    return replace(found, members={name: found.members.get(label, (label,)) for name, label in labels.items()})
 
 
 def _name(label: str, names: Mapping[str, str], known: Collection[str], *, is_ours: bool) -> str:

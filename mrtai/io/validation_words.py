@@ -40,6 +40,14 @@ ATTRIBUTION_WORDS: Final = (
     "separate stay together."
 )
 
+MAPS_WORDS: Final = (
+    "Classes show medians over regions. Dice is the shared part of two contours. Surface distances go from voxels of one surface to the "
+    "nearest of the other, both ways; 95 % is the larger of both ways' 95th percentiles. Contours on different grids are compared on the "
+    "finer one. D98, D50 and D2 are received by at least 98, 50 and 2 % of the volume. Gamma (Low et al. 1998) asks at every point of the "
+    "manual map above 10 % of its maximum whether the automatic map has a like dose nearby: per cent are of the manual maximum, local ones "
+    "of the point's own manual dose; between voxels the dose is continued linearly."
+)
+
 
 def group_words(one: Json) -> str:
     """Return ``liver: the dose differs by +14.0 %: +11.0 % contour, +2.0 % curve, …``, largest share first."""

@@ -1,10 +1,11 @@
 """What a comparison with another's dosimetry is made of: two sides, their pairs, and what the pairs say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from mrtai.values.compared_maps import CycleMaps, MapsCompared
 from mrtai.values.grid import Array
 
 Interval = tuple[float, float]
@@ -44,14 +45,25 @@ class RegionNumbers:
     members: tuple[str, ...] = ()
 
 
+def no_maps() -> CycleMaps | None:
+    """Return None: a side known by numbers alone."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class ComparedCycle:
-    """One cycle of one patient on one side; ``origin`` says in words what it was read from."""
+    """One cycle of one patient on one side.
+
+    Attributes:
+        origin: in words, what it was read from.
+        maps: reads contours and dose maps when they are wanted, and keeps none of them; None where there are none.
+    """
 
     patient: str
     cycle: int
     regions: Mapping[str, RegionNumbers]
     origin: Mapping[str, str] = field(default_factory=dict)
+    maps: Callable[[], CycleMaps | None] = field(default=no_maps, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +230,4 @@ class Validation:
     attributions: tuple[Attribution | None, ...]
     group_attributions: tuple[GroupAttribution, ...]
     margin: float
+    maps: MapsCompared = field(default_factory=MapsCompared)

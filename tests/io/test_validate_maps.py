@@ -1,0 +1,94 @@
+"""``mrtai validate`` where both sides have contours and dose maps."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mrtai.cli import main
+from mrtai.io.case_folder import _write_images
+from mrtai.io.results import dumped, require_valid, results
+from mrtai.values.image import Image, Quantity
+from tests.io.sample_report import sample_report
+
+
+@pytest.fixture(scope="module")
+def report():
+    return sample_report()
+
+
+def write_case(folder, report):
+    images = folder / "images"
+    images.mkdir(parents=True)
+    (folder / "results.json").write_text(dumped(results(report)), "utf-8")
+    (folder / "manifest.json").write_text(json.dumps({"code": {"version": "0.1.0", "commit": "abc"}}))
+    _write_images(report, images)
+    return folder
+
+
+def with_larger_kidney(report):
+    """The left kidney larger by a voxel all around, where nothing else lies."""
+    labels = report.contours
+    value = {name: value for value, name in labels.names.items()}["kidney_left"]
+    grown = ndimage.binary_dilation(labels.mask("kidney_left")) & ((labels.voxels == 0) | (labels.voxels == value))
+    changed = replace(labels, voxels=np.where(grown, value, labels.voxels))
+    return replace(report, contours=changed, labels=changed if labels.grid.same_as(report.labels.grid) else report.labels)
+
+
+def validated(auto, manual, out):
+    assert main(["validate", str(auto), str(manual), "--out", str(out)]) == 0
+    return require_valid(json.loads((out / "validation.json").read_text("utf-8")), "validation.schema.json")
+
+
+def of(found, name):
+    return next(one for one in found["maps"]["regions"] if one["region"] == name)
+
+
+def test_a_case_against_itself_has_the_same_contours_and_passes_everywhere(tmp_path, report):
+    case = write_case(tmp_path / "case", report)
+    found = validated(case, case, tmp_path / "out")
+    regions = found["maps"]["regions"]
+    assert {"kidney_left", "kidneys", "liver", "lesion_1", "tumour_total"} <= {one["region"] for one in regions}
+    for one in regions:
+        assert one["contour"] == {"dice": 1.0, "mean_surface_mm": 0.0, "surface_95_mm": 0.0, "volume_ratio": 1.0}
+        assert one["dvh"]["automatic"] == one["dvh"]["manual"]
+        assert all(gamma["passed"] == gamma["points"] for gamma in one["gamma"])
+    (whole,) = found["maps"]["cycles"]
+    assert [(one["percent"], one["mm"], one["local"]) for one in whole["gamma"]] == [(3, 3, False), (2, 2, False), (3, 3, True)]
+    assert all(one["passed"] == one["points"] > 100 for one in whole["gamma"])
+    text = (tmp_path / "out" / "validation.html").read_text("utf-8")
+    assert "Contours and dose maps" in text and "1.000 (1.000)" in text and "100.0 % (100.0)" in text
+
+
+def test_a_larger_contour_and_a_higher_dose_are_told_in_json_page_and_csv(tmp_path, report):
+    higher = Image(report.dose.total.voxels * np.float32(1.1), Quantity.ABSORBED_DOSE, report.dose.grid)
+    other = with_larger_kidney(replace(report, dose=replace(report.dose, parts={"electron": higher})))
+    auto, manual = write_case(tmp_path / "auto", other), write_case(tmp_path / "manual", report)
+    found = validated(auto, manual, tmp_path / "out")
+    kidney, spleen = of(found, "kidney_left"), of(found, "spleen")
+    assert kidney["contour"]["dice"] < 0.99 and kidney["contour"]["volume_ratio"] > 1.02
+    assert 0 < kidney["contour"]["surface_95_mm"] <= float(report.contours.grid.spacing_mm.max()) + 1e-6
+    assert spleen["contour"]["dice"] == 1.0
+    for key in ("d98", "d50", "d2"):
+        assert spleen["dvh"]["automatic"][key] == pytest.approx(1.1 * spleen["dvh"]["manual"][key], rel=1e-5)
+    assert spleen["dvh"]["receiving_manual_d50"] > 0.5
+    # 10 % off everywhere passes where the dose changes steeply, and hardly anywhere else when per cent are of the point's own dose
+    first, _, local = found["maps"]["cycles"][0]["gamma"]
+    assert local["passed"] < first["passed"] <= first["points"] == local["points"]
+    with (tmp_path / "out" / "validation.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["region"]: row for row in csv.DictReader(stream)}
+    assert float(rows["kidney_left"]["dice"]) == kidney["contour"]["dice"]
+    assert float(rows["spleen"]["d50_manual_gy"]) == spleen["dvh"]["manual"]["d50"]
+    assert 0 <= float(rows["spleen"]["gamma passed, 3 % / 3 mm"]) <= 1
+
+
+def test_cases_kept_without_images_are_compared_by_numbers_alone(tmp_path, report):
+    case, bare = write_case(tmp_path / "case", report), write_case(tmp_path / "bare", report)
+    for file in (bare / "images").iterdir():
+        file.unlink()
+    found = validated(case, bare, tmp_path / "out")
+    assert found["maps"] == {"regions": [], "cycles": []} and found["statistics"]
+    assert "Contours and dose maps" not in (tmp_path / "out" / "validation.html").read_text("utf-8")
