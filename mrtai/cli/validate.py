@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from mrtai.cli.arguments import positive_number
+from mrtai.cli.arguments import positive, positive_number
 
 MARGIN: Final = 0.05
 
@@ -33,6 +33,21 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
         metavar="M",
         help="mean ratio that still counts as equivalent, as a share (default 0.05: between 1/1.05 and 1.05)",
     )
+    validate.add_argument(
+        "--recompute",
+        action="store_true",
+        help="tell the steps apart by computing doses again from the images of both sides' CASE folders (up to 16 doses a cycle)",
+    )
+    validate.add_argument(
+        "--protocol",
+        dest="protocols",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="with --recompute: a protocol of yours that cases were worked up with; may be given several times",
+    )
+    validate.add_argument("--threads", type=positive, default=1, metavar="N", help="of the dose engines (default 1)")
     return validate
 
 
@@ -47,7 +62,9 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
     require_ours(options.out)
     sides = read_sides(options.auto, options.manual, options.regions)
     require_same_units(sides.pairs)
-    attributions, by_group = attributed(sides.pairs)
+    maps = maps_compared(sides.auto, sides.manual, sides.pairs)
+    known, refused = _from_images(options, sides) if options.recompute else ((), ())
+    attributions, by_group = attributed(sides.pairs, maps, known)
     found = Validation(
         auto=sides.auto,
         manual=sides.manual,
@@ -57,7 +74,8 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         attributions=attributions,
         group_attributions=by_group,
         margin=options.margin,
-        maps=maps_compared(sides.auto, sides.manual, sides.pairs),
+        maps=maps,
+        not_recomputed=refused,
     )
     folder = write_validation(found, options.out)
     return {
@@ -68,3 +86,9 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         "unmatched": len(found.unmatched),
         "text": f"{len(found.pairs)} regions compared, {len(found.unmatched)} without partner: {folder / 'validation.html'}",
     }
+
+
+def _from_images(options: argparse.Namespace, sides: Any) -> Any:
+    from mrtai.agreement import from_images
+
+    return from_images(sides.auto, sides.manual, sides.pairs, tuple(options.protocols), threads=options.threads)

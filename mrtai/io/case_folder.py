@@ -158,14 +158,15 @@ def _write_all(report: Report, folder: Path, manifest: Mapping[str, Any]) -> Non
     (folder / "regions.csv").write_text(regions_csv(document), "utf-8")
     (folder / "report.html").write_text(html_report(report, document, pictures, manifest=provenance), "utf-8")
     (folder / "report.pdf").write_bytes(pdf_report(report, document, pictures, manifest=provenance))
-    _write_images(report, images)
+    write_images(report, images)
     figures = folder / "figures"
     figures.mkdir()
     for figure in (*pictures.figures, *pictures.organs.values()):
         (figures / f"{figure.name}.png").write_bytes(figure.content)
 
 
-def _write_images(report: Report, folder: Path) -> None:
+def write_images(report: Report, folder: Path) -> None:
+    """Write the images of a report into an existing folder."""
     points = report.aligned.cycle.time_points
     ct = points[report.aligned.reference].ct
     if ct is not None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from mrtai.io.compared_images import read_images
 from mrtai.io.nifti import read_image, read_labels
 from mrtai.io.results import require_valid, results_sha256
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
@@ -53,10 +54,15 @@ def _cycle(folder: Path, where: str) -> ComparedCycle:
     if document["state"] in UNUSABLE:
         raise _refused(where, "the case may not be used", f"state {document['state']}", "leave it out", "CASE_UNUSABLE")
     regions = {row["name"]: _region(row) for row in document["regions"]}
-    maps = partial(
-        _maps, folder / "images", {row["name"]: contours_of(row["name"], row["kind"], row["members"]) for row in document["regions"]}
+    members = {row["name"]: contours_of(row["name"], row["kind"], row["members"]) for row in document["regions"]}
+    return ComparedCycle(
+        document["patient"]["pseudonym"],
+        document["cycle"],
+        regions,
+        _origin(folder, document),
+        partial(_maps, folder / "images", members),
+        partial(read_images, folder, document),
     )
-    return ComparedCycle(document["patient"]["pseudonym"], document["cycle"], regions, _origin(folder, document), maps)
 
 
 def contours_of(name: str, kind: str, members: Sequence[str]) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ def validation_document(found: Validation) -> Json:
         "attribution": steps,
         "pairs": [_pair(pair, one) for pair, one in zip(found.pairs, found.attributions, strict=True)],
         "maps": maps,
+        "not_recomputed": [{"patient": one.patient, "cycle": one.cycle, "why": one.why} for one in found.not_recomputed],
         "unmatched": [
             {"side": one.side, "patient": one.patient, "cycle": one.cycle, "region": one.region, "why": one.why} for one in found.unmatched
         ],
@@ -136,7 +137,7 @@ def _group(one: GroupAttribution) -> Json:
 
 
 def _attribution(one: Attribution) -> Json:
-    return {"total_ln_ratio": _ln(one.total_ln_ratio), "contributions": _contributions(one.contributions)}
+    return {"total_ln_ratio": _ln(one.total_ln_ratio), "contributions": _contributions(one.contributions), "by": one.by}
 
 
 def _contributions(parts: Iterable[Contribution]) -> list[Json]:

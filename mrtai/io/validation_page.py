@@ -9,7 +9,7 @@ from mrtai.io.report_viewer import data_uri
 from mrtai.io.report_words import INTENDED_USE
 from mrtai.io.results import Json
 from mrtai.io.validation_figure import agreement_figure, quantities, waterfall_figure
-from mrtai.io.validation_words import ATTRIBUTION_WORDS, MAPS_WORDS, METHOD_WORDS, QUANTITY_WORDS
+from mrtai.io.validation_words import MAPS_WORDS, METHOD_WORDS, QUANTITY_WORDS, attribution_words
 
 DOTS_PER_INCH = 120
 
@@ -32,7 +32,7 @@ def validation_page(document: Json) -> str:
             for name in quantities(document)
         ],
         method_words=METHOD_WORDS,
-        attribution_words=ATTRIBUTION_WORDS,
+        attribution_words=attribution_words(document),
         maps_words=MAPS_WORDS,
         intended_use=INTENDED_USE,
     )

@@ -9,6 +9,7 @@ from typing import Final
 from mrtai.io.compared_cases import is_cases, read_cases
 from mrtai.io.manual_results import contract_name, read_manual
 from mrtai.io.toml_file import read_toml, require_keys, text
+from mrtai.values.compared_images import CycleImages
 from mrtai.values.compared_maps import CycleMaps
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import kinetic_family
@@ -80,7 +81,15 @@ def renamed(manual: Iterable[ComparedCycle], names: Mapping[str, str], auto: Ite
         shown = cycle.patient
         if shown not in pseudonyms and cycle.origin.get("source") != "CASE":
             shown = numbers.setdefault(shown, f"manual patient {len(numbers) + 1}")
-        found.append(replace(cycle, patient=shown, regions=regions, maps=partial(_renamed_maps, cycle.maps, labels)))
+        found.append(
+            replace(
+                cycle,
+                patient=shown,
+                regions=regions,
+                maps=partial(_renamed_maps, cycle.maps, labels),
+                images=partial(_renamed_images, cycle.images, labels),
+            )
+        )
     return tuple(found)
 
 
@@ -90,6 +99,16 @@ def _renamed_maps(maps: Callable[[], CycleMaps | None], labels: Mapping[str, str
     if found is None:
         return None
     return replace(found, members={name: found.members.get(label, (label,)) for name, label in labels.items()})
+
+
+def _renamed_images(images: Callable[[Sequence[Path]], CycleImages], old: Mapping[str, str], protocols: Sequence[Path]) -> CycleImages:
+    """Return the images with contours under their new names; ``old`` has the former name of each."""
+    found = images(protocols)
+    new = {label: name for name, label in old.items()}
+    contours, labels = (
+        replace(one, names={value: new.get(name, name) for value, name in one.names.items()}) for one in (found.contours, found.labels)
+    )
+    return replace(found, contours=contours, labels=labels)
 
 
 def _name(label: str, names: Mapping[str, str], known: Collection[str], *, is_ours: bool) -> str:

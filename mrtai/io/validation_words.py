@@ -32,14 +32,24 @@ METHOD_WORDS: Final = (
     "patients repeat). With repeats the intervals of concordance and ICC leave out one patient at a time. Equivalence: two one-sided t "
     "tests of the mean ln ratio, one value a patient (Schuirmann 1987). A dash stands where too few patients or points tell."
 )
-ATTRIBUTION_WORDS: Final = (
-    "Shares are 100 × ln(automatic/manual), which add up; near 0 they are per cent. From numbers alone the dose is activity × curve "
-    "(time-integrated activity over activity) × dose calculation (dose × volume over time-integrated activity) ÷ volume of the contour, "
-    "and each step's share is its mean over all orders of exchange (Shapley). The counts that a contour takes in or leaves out stand under "
-    "activity: a larger contour with its larger activity shows as two shares that partly cancel. Steps that the numbers of one side do not "
-    "separate stay together."
+SHARES_WORDS: Final = (
+    "Shares are 100 × ln(automatic/manual), which add up; near 0 they are per cent. Each step's share is its mean gain over all orders of "
+    "exchange (Shapley)."
 )
-
+BY_WORDS: Final = {
+    "images": (
+        "From images: contours, activity images, curves (times, choice of scans, method) and the dose calculation (engine, density) were "
+        "taken from either side and the dose computed again. What a side's integrals or doses differ by from what this version computes "
+        "from its own images stands under curve or dose calculation."
+    ),
+    "maps": "From dose maps: each side's map is averaged in each side's contour; what is not contour cannot be told apart.",
+    "numbers": (
+        "From numbers alone: the dose is activity × curve (time-integrated activity over activity) × dose calculation (dose × volume over "
+        "time-integrated activity) ÷ volume of the contour. The counts that a contour takes in or leaves out stand under activity: a "
+        "larger contour with its larger activity shows as two shares that partly cancel. Steps that the numbers of one side do not "
+        "separate stay together."
+    ),
+}
 MAPS_WORDS: Final = (
     "Classes show medians over regions. Dice is the shared part of two contours. Surface distances go from voxels of one surface to the "
     "nearest of the other, both ways; 95 % is the larger of both ways' 95th percentiles. Contours on different grids are compared on the "
@@ -53,8 +63,15 @@ def group_words(one: Json) -> str:
     """Return ``liver: the dose differs by +14.0 %: +11.0 % contour, +2.0 % curve, …``, largest share first."""
     parts = sorted(one["contributions"], key=lambda part: -abs(part["ln_ratio"]))
     shares = ", ".join(f"{percent(part['ln_ratio'])} {steps_words(part['steps'])}" for part in parts)
+    from_what = {"images": ", computed again from images", "maps": ", from dose maps"}.get(one["by"], "")
     apart = "" if one["pairs"] == one["of"] else f" ({one['pairs']} of {one['of']} regions tell these steps)"
-    return f"{group_title(one['group'])}: the dose differs by {percent(one['total_ln_ratio'])}: {shares}{apart}"
+    return f"{group_title(one['group'])}: the dose differs by {percent(one['total_ln_ratio'])}: {shares}{from_what}{apart}"
+
+
+def attribution_words(document: Json) -> str:
+    """Return how the shares were computed, of the ways that occur."""
+    ways = {pair["attribution"]["by"] for pair in document["pairs"] if pair["attribution"]}
+    return " ".join([SHARES_WORDS, *(words for way, words in BY_WORDS.items() if way in ways)])
 
 
 def steps_words(steps: Sequence[str]) -> str:

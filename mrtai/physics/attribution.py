@@ -1,6 +1,6 @@
 """Which step of the way from image to dose makes two doses differ: Shapley values of the steps on ln(auto/manual).
 
-A mean dose is A · (Ã/A) · (D·V/Ã) / V: activity, curve, dose per time-integrated activity and mass, and the contour's volume.
+From numbers, a mean dose is A · (Ã/A) · (D·V/Ã) / V: activity, curve, dose per time-integrated activity and mass, and the contour's volume.
 Exchanging one factor at a time and averaging over the orders of exchange gives contributions that add up to the whole.
 """
 
@@ -55,7 +55,7 @@ def attribution(pair: RegionPair) -> Attribution | None:
 
 
 def group_attributions(pairs: Sequence[RegionPair], found: Sequence[Attribution | None]) -> tuple[GroupAttribution, ...]:
-    """Return the mean attribution of each class of regions, over the pairs that separate the steps as most of the class do."""
+    """Return the mean attribution of each class of regions, over the pairs that tell the steps as most of the class do."""
     groups: dict[str, list[tuple[str, Attribution]]] = {}
     for pair, one in zip(pairs, found, strict=True):
         if one is not None:
@@ -66,19 +66,19 @@ def group_attributions(pairs: Sequence[RegionPair], found: Sequence[Attribution 
 def _mean(group: str, members: Sequence[tuple[str, Attribution]]) -> GroupAttribution:
     ways = [_way(one) for _, one in members]
     # of equally frequent ways the one with the most steps apart
-    way = max(set(ways), key=lambda steps: (ways.count(steps), len(steps), steps))
+    way = max(set(ways), key=lambda one: (ways.count(one), len(one[1]), one))
     used = [member for member, own in zip(members, ways, strict=True) if own == way]
     patients = [patient for patient, _ in used]
 
     def mean(values: Iterable[float]) -> float:
         return float(patient_means(np.fromiter(values, float), patients).mean())
 
-    parts = tuple(Contribution(steps, mean(one.contributions[n].ln_ratio for _, one in used)) for n, steps in enumerate(way))
-    return GroupAttribution(group, len(used), len(members), Attribution(mean(one.total_ln_ratio for _, one in used), parts))
+    parts = tuple(Contribution(steps, mean(one.contributions[n].ln_ratio for _, one in used)) for n, steps in enumerate(way[1]))
+    return GroupAttribution(group, len(used), len(members), Attribution(mean(one.total_ln_ratio for _, one in used), parts, way[0]))
 
 
-def _way(one: Attribution) -> tuple[tuple[str, ...], ...]:
-    return tuple(part.steps for part in one.contributions)
+def _way(one: Attribution) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    return one.by, tuple(part.steps for part in one.contributions)
 
 
 def _place(item: tuple[tuple[str, ...], float]) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.physics.contour_agreement import contour_agreement
+from mrtai.physics.dose_map_shares import DoseMapShares
 from mrtai.physics.dvh import volume_receiving
 from mrtai.physics.gamma_index import CRITERIA, counted_points, passing
 from mrtai.values.compared_maps import (
@@ -48,9 +49,17 @@ def cycle_maps_compared(
     key: tuple[str, int], auto: CycleMaps, manual: CycleMaps, names: Iterable[str]
 ) -> tuple[tuple[RegionMaps, ...], tuple[CycleGamma, ...]]:
     """Return what one cycle's maps say of its regions, and of the whole map; ``key`` is patient and cycle."""
-    gamma = _Gamma.of(auto, manual)
+    gamma, shares = _Gamma.of(auto, manual), DoseMapShares(auto, manual)
     found = (
-        RegionMaps(*key, name, _contour(auto, manual, name), _dvh(auto, manual, name), gamma.inside(manual.on_dose(name))) for name in names
+        RegionMaps(
+            *key,
+            name,
+            _contour(auto, manual, name),
+            _dvh(auto, manual, name),
+            _inside(gamma, manual, name),
+            shares.of(name),
+        )
+        for name in names
     )
     regions = tuple(one for one in found if one.contour or one.dvh or one.gamma)
     whole = gamma.inside(None)
@@ -79,6 +88,11 @@ class _Gamma:
         chosen = np.ones(int(self.points.sum()), dtype=np.bool_) if mask is None else mask[self.points]
         count = int(chosen.sum())
         return tuple(GammaPassed(one, count, int(passed[chosen].sum())) for one, passed in self.passed) if count else ()
+
+
+def _inside(gamma: _Gamma, manual: CycleMaps, name: str) -> tuple[GammaPassed, ...]:
+    mask = manual.on_dose(name)
+    return () if mask is None else gamma.inside(mask)
 
 
 def _contour(auto: CycleMaps, manual: CycleMaps, name: str) -> ContourAgreement | None:

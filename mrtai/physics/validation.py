@@ -6,21 +6,27 @@ from typing import Final
 import numpy as np
 
 from mrtai.physics.agreement import SIGNIFICANCE, equivalence, growth_p, limits_of_agreement
-from mrtai.physics.attribution import attribution, group_attributions
+from mrtai.physics.attribution import ACTIVITY, CONTOUR, CURVE, DOSE, attribution, group_attributions
 from mrtai.physics.concordance import concordance, icc_by_patient
 from mrtai.physics.method_regression import deming, passing_bablok
+from mrtai.values.compared_maps import MapsCompared, MapShares
 from mrtai.values.grid import Array
 from mrtai.values.validation import (
+    MAPS,
     OVERALL,
     Attribution,
     Compared,
     Comparison,
+    Contribution,
     GroupAttribution,
     RegionPair,
 )
 
 DIFFERENCE: Final = "difference"
 RATIO: Final = "ratio"
+NO_MAPS: Final = MapsCompared()
+FEW_STEPS: Final = 2
+"""Contour and all else: dose maps tell that better than volumes do, since a contour takes in a part of a map, not an average one."""
 
 
 def compared(pairs: Sequence[RegionPair], margin: float) -> tuple[Comparison, ...]:
@@ -37,10 +43,30 @@ def compared(pairs: Sequence[RegionPair], margin: float) -> tuple[Comparison, ..
     return tuple(one for one in found if one is not None)
 
 
-def attributed(pairs: Sequence[RegionPair]) -> tuple[tuple[Attribution | None, ...], tuple[GroupAttribution, ...]]:
-    """Return each pair's attribution and the mean of each class."""
-    found = tuple(attribution(pair) for pair in pairs)
+def attributed(
+    pairs: Sequence[RegionPair], maps: MapsCompared = NO_MAPS, known: Sequence[Attribution | None] = ()
+) -> tuple[tuple[Attribution | None, ...], tuple[GroupAttribution, ...]]:
+    """Return each pair's attribution and the mean of each class.
+
+    Args:
+        pairs: in any order.
+        maps: whose contours count where numbers do not even tell activity from curve.
+        known: attributions of the pairs that were computed from images, None where one was not; empty for none.
+    """
+    shares = {(one.patient, one.cycle, one.region): one.shares for one in maps.regions}
+    found = tuple(
+        computed or _from_maps_or_numbers(pair, shares.get((pair.patient, pair.cycle, pair.auto.name)))
+        for pair, computed in zip(pairs, known or [None] * len(pairs), strict=True)
+    )
     return found, group_attributions(pairs, found)
+
+
+def _from_maps_or_numbers(pair: RegionPair, shares: MapShares | None) -> Attribution | None:
+    numbers = attribution(pair)
+    if shares is None or numbers is None or len(numbers.contributions) > FEW_STEPS:
+        return numbers
+    parts = (Contribution((CONTOUR,), shares.contour), Contribution((ACTIVITY, CURVE, DOSE), shares.rest))
+    return Attribution(shares.contour + shares.rest, parts, MAPS)
 
 
 def _comparison(group: str, quantity: Compared, pairs: Sequence[RegionPair], margin: float) -> Comparison | None:

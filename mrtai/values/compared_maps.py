@@ -34,13 +34,14 @@ class CycleMaps:
 
     def contour(self, name: str) -> NDArray[np.bool_] | None:
         """Return the voxels of a region where it was drawn, shape ``(z, y, x)``; None where nobody drew it."""
-        return self._mask(self.contours, name)
+        return self.masked(self.contours, name)
 
     def on_dose(self, name: str) -> NDArray[np.bool_] | None:
         """Return the voxels of a region on the grid of the dose, shape ``(z, y, x)``; None where nobody drew it."""
-        return self._mask(self.labels, name)
+        return self.masked(self.labels, name)
 
-    def _mask(self, labels: Labels, name: str) -> NDArray[np.bool_] | None:
+    def masked(self, labels: Labels, name: str) -> NDArray[np.bool_] | None:
+        """Return the voxels of a region in these contours on whatever grid, shape ``(z, y, x)``; None where it has none."""
         values = {own: value for value, own in labels.names.items()}
         wanted = self.members.get(name, (name,))
         if not wanted or any(member not in values for member in wanted):
@@ -99,6 +100,14 @@ class DvhAgreement:
 
 
 @dataclass(frozen=True, slots=True)
+class MapShares:
+    """What the contour and all else add to ln(auto/manual) of a region's mean dose, each dose map averaged in each contour."""
+
+    contour: float
+    rest: float
+
+
+@dataclass(frozen=True, slots=True)
 class RegionMaps:
     """What the maps say of one region of one cycle, None where a side has no such map."""
 
@@ -108,6 +117,7 @@ class RegionMaps:
     contour: ContourAgreement | None
     dvh: DvhAgreement | None
     gamma: tuple[GammaPassed, ...] = ()
+    shares: MapShares | None = None
 
 
 @dataclass(frozen=True, slots=True)

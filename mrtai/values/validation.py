@@ -1,12 +1,15 @@
 """What a comparison with another's dosimetry is made of: two sides, their pairs, and what the pairs say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
+from mrtai.values.compared_images import CycleImages
 from mrtai.values.compared_maps import CycleMaps, MapsCompared
 from mrtai.values.grid import Array
+from mrtai.values.refusal import DosimetryError
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -15,6 +18,9 @@ SAME_TIME_H: Final = 1.0
 """Activities measured no further apart than this are of one scan."""
 
 OVERALL: Final = "overall"
+
+NUMBERS, MAPS, IMAGES = "numbers", "maps", "images"
+"""What an attribution was computed from: numbers of a region, dose maps, or images that the dose was computed from again."""
 
 
 class Compared(Enum):
@@ -50,6 +56,17 @@ def no_maps() -> CycleMaps | None:
     return None
 
 
+def no_images(_: Sequence[Path]) -> CycleImages:
+    """Refuse: a side known by numbers or dose maps alone."""
+    raise DosimetryError(
+        "the images are not at hand",
+        where="recomputation",
+        found="numbers alone",
+        remedy="give CASE folders on both sides",
+        code="NOT_RECOMPUTED",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ComparedCycle:
     """One cycle of one patient on one side.
@@ -57,6 +74,7 @@ class ComparedCycle:
     Attributes:
         origin: in words, what it was read from.
         maps: reads contours and dose maps when they are wanted, and keeps none of them; None where there are none.
+        images: reads all that the dose was computed from, given files of protocols; refuses where that is not at hand.
     """
 
     patient: str
@@ -64,6 +82,7 @@ class ComparedCycle:
     regions: Mapping[str, RegionNumbers]
     origin: Mapping[str, str] = field(default_factory=dict)
     maps: Callable[[], CycleMaps | None] = field(default=no_maps, compare=False, repr=False)
+    images: Callable[[Sequence[Path]], CycleImages] = field(default=no_images, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +210,11 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """ln(auto/manual) of the dose and the contributions that it is the sum of."""
+    """ln(auto/manual) of the dose and the contributions that it is the sum of; ``by`` says from what they were computed."""
 
     total_ln_ratio: float
     contributions: tuple[Contribution, ...]
+    by: str = NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +239,15 @@ class Unmatched:
 
 
 @dataclass(frozen=True, slots=True)
+class NotRecomputed:
+    """A cycle whose steps were to be computed again and could not be, and why."""
+
+    patient: str
+    cycle: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """A whole comparison."""
 
@@ -231,3 +260,4 @@ class Validation:
     group_attributions: tuple[GroupAttribution, ...]
     margin: float
     maps: MapsCompared = field(default_factory=MapsCompared)
+    not_recomputed: tuple[NotRecomputed, ...] = ()

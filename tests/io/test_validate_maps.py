@@ -9,9 +9,14 @@ import pytest
 from scipy import ndimage
 
 from mrtai.cli import main
-from mrtai.io.case_folder import _write_images
+from mrtai.io.case_folder import write_images
 from mrtai.io.results import dumped, require_valid, results
+from mrtai.physics.maps_agreement import cycle_maps_compared
+from mrtai.physics.resample import largest_share
+from mrtai.physics.validation import attributed
+from mrtai.values.compared_maps import CycleMaps, MapsCompared
 from mrtai.values.image import Image, Quantity
+from mrtai.values.validation import RegionNumbers, RegionPair
 from tests.io.sample_report import sample_report
 
 
@@ -25,7 +30,7 @@ def write_case(folder, report):
     images.mkdir(parents=True)
     (folder / "results.json").write_text(dumped(results(report)), "utf-8")
     (folder / "manifest.json").write_text(json.dumps({"code": {"version": "0.1.0", "commit": "abc"}}))
-    _write_images(report, images)
+    write_images(report, images)
     return folder
 
 
@@ -92,3 +97,21 @@ def test_cases_kept_without_images_are_compared_by_numbers_alone(tmp_path, repor
     found = validated(case, bare, tmp_path / "out")
     assert found["maps"] == {"regions": [], "cycles": []} and found["statistics"]
     assert "Contours and dose maps" not in (tmp_path / "out" / "validation.html").read_text("utf-8")
+
+
+def test_a_dose_alone_is_told_apart_into_contour_and_rest_by_the_maps(report):
+    # the manual side states doses, contours and maps, as a DICOM export does: no activity, no integral
+    other = with_larger_kidney(report)
+    grid = report.dose.grid
+    ours, theirs = (CycleMaps(one.contours, largest_share(one.contours, grid), one.dose.total) for one in (other, report))
+    higher = replace(theirs, dose=replace(theirs.dose, voxels=theirs.dose.voxels * np.float32(1.1)))
+    (alone,), _ = cycle_maps_compared(("P", 1), ours, theirs, ["kidney_left"])
+    assert alone.shares.rest == pytest.approx(0.0, abs=1e-7) and alone.shares.contour < -0.02
+    (both,), _ = cycle_maps_compared(("P", 1), ours, higher, ["kidney_left"])
+    assert both.shares.contour == pytest.approx(alone.shares.contour, abs=1e-6)
+    assert both.shares.rest == pytest.approx(-np.log(1.1), abs=1e-6)
+    numbers = [RegionNumbers("kidney_left", volume_ml=volume, absorbed_dose_gy=dose) for volume, dose in ((150.0, 3.0), (140.0, 3.1))]
+    pair = RegionPair("P", 1, "kidneys", True, *numbers)
+    (found,), _ = attributed([pair], MapsCompared((both,)))
+    assert found.by == "maps" and [part.steps for part in found.contributions] == [("contour",), ("activity", "curve", "dose")]
+    assert attributed([pair])[0][0].by == "numbers"
