@@ -19,7 +19,12 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
     )
     validate.set_defaults(command=_validate)
     validate.add_argument("auto", type=Path, metavar="AUTO", help="CASE folder, or a folder of CASE folders")
-    validate.add_argument("manual", type=Path, metavar="MANUAL", help="CSV of manual results, or again CASE folders")
+    validate.add_argument(
+        "manual",
+        type=Path,
+        metavar="MANUAL",
+        help="CSV of manual results, CASE folders, or a folder of DICOM exports (RTDOSE with RTSTRUCT or SEG)",
+    )
     validate.add_argument(
         "--out", required=True, type=Path, metavar="FOLDER", help="folder to write; an earlier comparison there is replaced"
     )
@@ -54,7 +59,7 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
 def _validate(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.validation_folder import require_ours, write_validation
     from mrtai.io.validation_pairs import read_sides
-    from mrtai.physics.maps_agreement import maps_compared
+    from mrtai.physics.maps_agreement import maps_compared, misplaced
     from mrtai.physics.mixed_units import require_same_units
     from mrtai.physics.validation import attributed, compared
     from mrtai.values.validation import Validation
@@ -69,7 +74,7 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         auto=sides.auto,
         manual=sides.manual,
         pairs=sides.pairs,
-        unmatched=sides.unmatched,
+        unmatched=(*sides.unmatched, *misplaced(maps)),
         comparisons=compared(sides.pairs, options.margin),
         attributions=attributions,
         group_attributions=by_group,

@@ -25,8 +25,8 @@ UNUSABLE: Final = frozenset({"rejected", "failed", "held"})
 
 
 def is_cases(place: Path) -> bool:
-    """Return True for a folder, where cases are looked for."""
-    return place.is_dir()
+    """Return True for a CASE folder, and a folder that holds some."""
+    return (place / "results.json").exists() or any(place.glob("*/results.json"))
 
 
 def read_cases(place: Path, side: str) -> tuple[ComparedCycle, ...]:

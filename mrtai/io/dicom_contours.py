@@ -57,8 +57,14 @@ def read_rtstruct(instance: Instance, grid: Grid, frame_of_reference: str) -> Co
         DosimetryError: an object that cannot be read, a contour that does not lie in the slices of the grid, two ROIs of one
             name, or a reserved name.
     """
+    found = _readable_rois(instance, frame_of_reference)
+    drawn = {region.number: _filled(polygons, grid, instance.name) for region, polygons in found}
+    return _exclusive([region for region, _ in found], drawn, grid, "RTSTRUCT", instance.name) if drawn else None
+
+
+def _readable_rois(instance: Instance, frame_of_reference: str) -> list[tuple[SourceRegion, list[Array]]]:
     try:
-        found = list(_rois(instance.header, frame_of_reference))
+        return list(_rois(instance.header, frame_of_reference))
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as fault:
         raise DosimetryError(
             "the structure set cannot be read",
@@ -67,8 +73,16 @@ def read_rtstruct(instance: Instance, grid: Grid, frame_of_reference: str) -> Co
             remedy="export it again, or take it out of the study",
             code="RTSTRUCT_UNREADABLE",
         ) from fault
-    drawn = {region.number: _filled(polygons, grid, instance.name) for region, polygons in found}
-    return _exclusive([region for region, _ in found], drawn, grid, "RTSTRUCT", instance.name) if drawn else None
+
+
+def contour_points(instance: Instance, frame_of_reference: str) -> Array:
+    """Return the corners of all closed contours of a structure set in this frame of reference, LPS mm, shape ``(points, 3)``.
+
+    Raises:
+        DosimetryError: an object that cannot be read.
+    """
+    polygons = [corners for _, own in _readable_rois(instance, frame_of_reference) for corners in own]
+    return np.concatenate(polygons) if polygons else np.empty((0, 3))
 
 
 def read_seg(instance: Instance) -> Contours:

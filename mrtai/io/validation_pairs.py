@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mrtai.io.compared_cases import is_cases, read_cases
+from mrtai.io.compared_exports import read_exports
 from mrtai.io.manual_results import contract_name, read_manual
 from mrtai.io.toml_file import read_toml, require_keys, text
 from mrtai.values.compared_images import CycleImages
@@ -20,6 +21,8 @@ MANUAL: Final = "manual"
 UNION: Final = "union_"
 SUMS: Final = ("union", "body", "remainder")
 OTHER: Final = "other_organs"
+NAMELESS: Final = ("CASE", "DICOM")
+"""Sources whose patients are pseudonyms already, and whose regions need not be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,31 @@ class Sides:
 
 
 def read_sides(auto: Path, manual: Path, regions: Path | None) -> Sides:
-    """Return the pairs of CASE folders with CSV or with other CASE folders.
+    """Return the pairs of CASE folders with CSV, with other CASE folders or with DICOM exports.
 
     Args:
         auto: CASE folder, or a folder of CASE folders.
-        manual: CSV file, or again CASE folders.
+        manual: CSV file, CASE folders, or a folder of DICOM exports.
         regions: TOML file whose table ``regions`` gives the automatic side's name for names of the manual side.
 
     Raises:
         DosimetryError: a side cannot be read, a manual region is unknown, or nothing has a partner.
     """
     ours = read_cases(auto, AUTO)
-    theirs = read_cases(manual, MANUAL) if is_cases(manual) else read_manual(manual)
+    theirs = _read_manual_side(manual, ours)
     theirs = renamed(theirs, {} if regions is None else read_region_map(regions), ours)
     return paired(ours, theirs)
+
+
+def _read_manual_side(place: Path, auto: Sequence[ComparedCycle]) -> tuple[ComparedCycle, ...]:
+    if not place.is_dir():
+        return read_manual(place)
+    if is_cases(place):
+        return read_cases(place, MANUAL)
+    known: dict[str, list[int]] = {}
+    for cycle in auto:
+        known.setdefault(cycle.patient, []).append(cycle.cycle)
+    return read_exports(place, MANUAL, known)
 
 
 def read_region_map(path: Path) -> dict[str, str]:
@@ -72,14 +86,14 @@ def renamed(manual: Iterable[ComparedCycle], names: Mapping[str, str], auto: Ite
         regions: dict[str, RegionNumbers] = {}
         labels: dict[str, str] = {}
         for label, region in cycle.regions.items():
-            name = _name(label, names, known, is_ours=cycle.origin.get("source") == "CASE")
+            name = _name(label, names, known, is_free=cycle.origin.get("source") in NAMELESS)
             if name in regions:
                 remedy = "keep one of them, or map them to different names"
                 raise _refused("manual results", "two regions of one cycle have one name", f"'{name}' twice", remedy, "DUPLICATE_ROW")
             regions[name] = replace(region, name=name)
             labels[name] = label
         shown = cycle.patient
-        if shown not in pseudonyms and cycle.origin.get("source") != "CASE":
+        if shown not in pseudonyms and cycle.origin.get("source") not in NAMELESS:
             shown = numbers.setdefault(shown, f"manual patient {len(numbers) + 1}")
         found.append(
             replace(
@@ -111,10 +125,10 @@ def _renamed_images(images: Callable[[Sequence[Path]], CycleImages], old: Mappin
     return replace(found, contours=contours, labels=labels)
 
 
-def _name(label: str, names: Mapping[str, str], known: Collection[str], *, is_ours: bool) -> str:
+def _name(label: str, names: Mapping[str, str], known: Collection[str], *, is_free: bool) -> str:
     mapped = names.get(label, label)
-    # a case keeps the free names of its contours, which the other side need not have
-    name = mapped if mapped in known or is_ours else contract_name(mapped)
+    # a case or export keeps the free names of its contours, which the other side need not have
+    name = mapped if mapped in known or is_free else contract_name(mapped)
     if name is None:
         remedy = "map it to a name of the automatic side with --regions"
         raise _refused("manual results", "a region is unknown", f"'{label[:64]}'", remedy, "UNKNOWN_REGION")
@@ -148,7 +162,7 @@ def paired(auto: Sequence[ComparedCycle], manual: Sequence[ComparedCycle]) -> Si
 def _no_partner(auto: Sequence[ComparedCycle], manual: Sequence[ComparedCycle]) -> DosimetryError:
     if {cycle.patient for cycle in auto} & {cycle.patient for cycle in manual}:
         return _refused("both sides", "no cycle is on both sides", "other cycle numbers", "number the cycles alike", "NOTHING_TO_COMPARE")
-    remedy = "write the pseudonym of the CASE into the column patient"
+    remedy = "write the pseudonym of the CASE into the column patient; exports carry it, or the patient ID of the scans"
     return _refused("manual results", "results of other patients", "no patient of the automatic side", remedy, "OTHER_PATIENT")
 
 

@@ -21,7 +21,7 @@ from mrtai.values.compared_maps import (
     MapsCompared,
     RegionMaps,
 )
-from mrtai.values.validation import ComparedCycle, RegionPair
+from mrtai.values.validation import ComparedCycle, RegionPair, Unmatched
 
 _VOLUMES: Final = {"d98": 98, "d50": 50, "d2": 2}
 
@@ -43,6 +43,16 @@ def maps_compared(auto: Sequence[ComparedCycle], manual: Sequence[ComparedCycle]
             regions += own
             gammas += whole
     return MapsCompared(tuple(regions), tuple(gammas))
+
+
+def misplaced(found: MapsCompared) -> tuple[Unmatched, ...]:
+    """Return the cycles whose contours overlap nowhere with their partners: no agreement can be worse, another place explains it."""
+    overlaps: dict[tuple[str, int], list[float]] = {}
+    for one in found.regions:
+        if one.contour is not None:
+            overlaps.setdefault((one.patient, one.cycle), []).append(one.contour.dice)
+    why = "no contour overlaps its partner: the two sides seem to lie in different frames of reference"
+    return tuple(Unmatched("manual", *key, None, why) for key, dice in overlaps.items() if not any(dice))
 
 
 def cycle_maps_compared(
