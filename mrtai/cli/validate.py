@@ -2,11 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mrtai.cli.arguments import positive, positive_number
-
-MARGIN: Final = 0.05
 
 
 def add_validate(commands: Any) -> argparse.ArgumentParser:
@@ -34,9 +32,8 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
     validate.add_argument(
         "--margin",
         type=positive_number,
-        default=MARGIN,
         metavar="M",
-        help="mean ratio that still counts as equivalent, as a share (default 0.05: between 1/1.05 and 1.05)",
+        help="mean ratio that still counts as equivalent, as a share (0.05: between 1/1.05 and 1.05; default: as the protocol says)",
     )
     validate.add_argument(
         "--recompute",
@@ -50,7 +47,7 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="with --recompute: a protocol of yours that cases were worked up with; may be given several times",
+        help="a protocol of yours that cases were worked up with, for its margin and for --recompute; may be given several times",
     )
     validate.add_argument("--threads", type=positive, default=1, metavar="N", help="of the dose engines (default 1)")
     return validate
@@ -58,6 +55,7 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
 
 def _validate(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.io.validation_folder import require_ours, write_validation
+    from mrtai.io.validation_margin import equivalence_margin
     from mrtai.io.validation_pairs import read_sides
     from mrtai.physics.maps_agreement import maps_compared, misplaced
     from mrtai.physics.mixed_units import require_same_units
@@ -67,6 +65,7 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
     require_ours(options.out)
     sides = read_sides(options.auto, options.manual, options.regions)
     require_same_units(sides.pairs)
+    equivalence = equivalence_margin(options.margin, sides.auto, options.protocols)
     maps = maps_compared(sides.auto, sides.manual, sides.pairs)
     known, refused = _from_images(options, sides) if options.recompute else ((), ())
     attributions, by_group = attributed(sides.pairs, maps, known)
@@ -75,10 +74,11 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         manual=sides.manual,
         pairs=sides.pairs,
         unmatched=(*sides.unmatched, *misplaced(maps)),
-        comparisons=compared(sides.pairs, options.margin),
+        comparisons=compared(sides.pairs, equivalence.margin),
         attributions=attributions,
         group_attributions=by_group,
-        margin=options.margin,
+        margin=equivalence.margin,
+        margin_source=equivalence.source,
         maps=maps,
         not_recomputed=refused,
     )

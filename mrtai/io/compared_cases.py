@@ -85,18 +85,21 @@ def _origin(folder: Path, document: Json) -> dict[str, str]:
     return {
         "source": "CASE",
         "sha256": results_sha256(document),
-        "version": _version(folder),
         "state": document["state"],
         "engines": engines,
+        **_of_manifest(folder),
     }
 
 
-def _version(folder: Path) -> str:
+def _of_manifest(folder: Path) -> dict[str, str]:
+    """Return version and protocol as far as the case tells them."""
+    found = {"version": "not known"}
     try:
-        code = json.loads((folder / "manifest.json").read_bytes())["code"]
-        return " ".join(str(code[key]) for key in ("version", "commit") if code.get(key))
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        found["version"] = " ".join(str(manifest["code"][key]) for key in ("version", "commit") if manifest["code"].get(key))
+        return found | {"protocol": str(manifest["protocol"]["name"]), "protocol_sha256": str(manifest["protocol"]["sha256"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "not known"
+        return found
 
 
 def _region(row: Json) -> RegionNumbers:

@@ -10,8 +10,8 @@ from mrtai.io.atomic import put_in_place
 from mrtai.values.refusal import DosimetryError
 
 
-def write_own_folder(out: Path, files: Mapping[str, str], schema: str) -> Path:
-    """Write texts by file name into a folder of their own and return it; the first is JSON with that ``schema``.
+def write_own_folder(out: Path, files: Mapping[str, str | bytes], schema: str) -> Path:
+    """Write texts and bytes by file name into a folder of their own and return it; the first is JSON with that ``schema``.
 
     Raises:
         DosimetryError: ``out`` is a file, or a folder with anything else in it.
@@ -23,7 +23,7 @@ def write_own_folder(out: Path, files: Mapping[str, str], schema: str) -> Path:
     try:
         partial.mkdir(parents=True)
         for name, content in files.items():
-            (partial / name).write_text(content, "utf-8")
+            (partial / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         require_ours(out, tuple(files), schema)
         put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
     except BaseException:

@@ -14,7 +14,16 @@ from mrtai.values.calibration import Recovery
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Severity
-from mrtai.values.protocol import CHECK_HISTORIES, NO_SEGMENTER, PARTIAL_VOLUME, TIA_MAPS, CumulativeLimit, Protocol, Radiobiology
+from mrtai.values.protocol import (
+    CHECK_HISTORIES,
+    NO_SEGMENTER,
+    PARTIAL_VOLUME,
+    TIA_MAPS,
+    CumulativeLimit,
+    EquivalenceMargin,
+    Protocol,
+    Radiobiology,
+)
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
@@ -77,6 +86,12 @@ _SCHEMA: Mapping[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "properties": {"stay": {"enum": list(STAYS)}, "free_fraction": {"type": "number", "minimum": 0, "maximum": 1}},
+        },
+        "equivalence": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["margin", "source"],
+            "properties": {"margin": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "source": {"type": "string"}},
         },
         "rbe": {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(RADIATIONS, _POSITIVE)},
     },
@@ -146,6 +161,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         gates={code: Severity(value) for code, value in table.get("gates", {}).items()},
         partial_volume=table.get("partial_volume", PARTIAL_VOLUME[0]),
         recovery=_recovery(name, table.get("recovery")),
+        equivalence=EquivalenceMargin(**table.get("equivalence", {})),
         cumulative_limits={
             region: CumulativeLimit(values.get("dose_gy"), values.get("bed_gy"), values["source"])
             for region, values in table.get("cumulative_limits", {}).items()

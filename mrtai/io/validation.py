@@ -9,7 +9,7 @@ import mrtai
 from mrtai.io.report_words import INTENDED_USE
 from mrtai.io.results import Json, require_valid, rounded
 from mrtai.io.validation_maps import maps_document, maps_words
-from mrtai.io.validation_words import group_words, sample_size_words, summary_words
+from mrtai.io.validation_words import group_words, margin_words, sample_size_words, summary_words
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.validation import (
     Attribution,
@@ -49,6 +49,7 @@ def validation_document(found: Validation) -> Json:
         "intended_use": INTENDED_USE,
         "version": mrtai.__version__,
         "margin": found.margin,
+        "margin_source": margin_words(found.margin, found.margin_source),
         "summary": [*summary_words(statistics, len({(pair.patient, pair.cycle) for pair in found.pairs})), *maps_words({"maps": maps})],
         "sample_size": sample_size_words(len({pair.patient for pair in found.pairs})),
         "automatic": [_cycle(cycle) for cycle in found.auto],

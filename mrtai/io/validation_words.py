@@ -106,6 +106,11 @@ def sample_size_words(patients: int) -> str:
     )
 
 
+def margin_words(margin: float, source: str) -> str:
+    """Return what counts as equivalent and why."""
+    return f"Margin of equivalence: mean ratio between 1/{1 + margin:g} and {1 + margin:g} ({source or 'no source stated'})."
+
+
 def summary_words(statistics: Iterable[Json], cycles: int) -> list[str]:
     """Return one sentence a quantity over all regions."""
     rows = [row for row in statistics if row["group"] == OVERALL]

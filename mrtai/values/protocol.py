@@ -23,6 +23,14 @@ CHECK_HISTORIES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class EquivalenceMargin:
+    """The largest mean ratio of two methods' values above 1, less 1, that still counts as equivalent, and where that comes from."""
+
+    margin: float = 0.05
+    source: str = "ICRU Report 24 (1976): an absorbed dose is to be delivered within 5 %; of external beams, taken over"
+
+
+@dataclass(frozen=True, slots=True)
 class Radiobiology:
     """Linear–quadratic parameters of one region: α/β [Gy] and repair half-life [h], with their source."""
 
@@ -68,6 +76,7 @@ class Protocol:
         spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties.
         most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
         gates: severity by code of flags that the site weighs in its own way.
+        equivalence: margin that a comparison with other results is tested against.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
     """
 
@@ -98,3 +107,4 @@ class Protocol:
     most_dose_relative_sd: float = 0.3
     gates: Mapping[str, Severity] = field(default_factory=dict)
     recovery: Recovery | None = None
+    equivalence: EquivalenceMargin = field(default_factory=EquivalenceMargin)

@@ -261,3 +261,4 @@ class Validation:
     margin: float
     maps: MapsCompared = field(default_factory=MapsCompared)
     not_recomputed: tuple[NotRecomputed, ...] = ()
+    margin_source: str = ""

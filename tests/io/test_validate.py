@@ -1,17 +1,24 @@
 """``mrtai validate``: pairs, refusals, zero against itself, and what its files say."""
 
 import csv
+import hashlib
 import html
 import json
 import re
 from copy import deepcopy
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from pypdf import PdfReader
 
 from mrtai.cli import main
+from mrtai.io.compared_cases import read_cases
 from mrtai.io.manual_results import COLUMNS, contract_name
 from mrtai.io.results import dumped, require_valid, results
+from mrtai.io.validation_margin import equivalence_margin
+from mrtai.values.protocol import EquivalenceMargin
+from mrtai.values.refusal import DosimetryError
 from tests.io.sample_report import sample_report
 
 HEADING = ",".join(COLUMNS)
@@ -244,6 +251,38 @@ def test_a_calibration_off_by_four_percent_is_the_activity_step_alone(tmp_path, 
     for one in read(tmp_path / "out")["attribution"]:
         gains = {part["steps"][0]: part["ln_ratio"] for part in one["contributions"]}
         assert gains == pytest.approx({"contour": 0.0, "activity": -np.log(1.04), "curve": 0.0, "dose": 0.0}, abs=1e-6)
+
+
+def test_the_pdf_says_what_the_page_says(cohort):
+    found = read(cohort)
+    text = re.sub(r"\s+", " ", " ".join(page.extract_text() for page in PdfReader(cohort / "validation.pdf").pages))
+    assert "Research use only. Not a medical device" in text and found["sample_size"][:40] in text and found["version"] in text
+    assert all(one["text"][:60] in text for one in found["attribution"])
+    assert "Without a partner" in text and "Passing–Bablok" in text and "manual patient 1" in text
+
+
+def with_protocol(case, name, content):
+    manifest = json.loads((case / "manifest.json").read_text())
+    manifest["protocol"] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    (case / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_the_margin_is_the_protocols_unless_one_is_asked_for(tmp_path, document):
+    shipped = (files("mrtai") / "data" / "protocols" / "lu177-dotatate.toml").read_bytes()
+    own = shipped + b'\n[equivalence]\nmargin = 0.1\nsource = "our own study"\n'
+    ours = tmp_path / "ours.toml"
+    ours.write_bytes(own)
+    cases = [write_case(tmp_path / "cases", document, n) for n in (1, 2)]
+    for case in cases:
+        with_protocol(case, "ours", own)
+    sides = read_cases(tmp_path / "cases", "automatic")
+    assert equivalence_margin(None, sides, [ours]) == EquivalenceMargin(0.1, "our own study")
+    assert equivalence_margin(0.2, sides, [ours]).margin == 0.2
+    # a protocol that is not at hand leaves the default, and says where that comes from
+    assert equivalence_margin(None, sides, []) == EquivalenceMargin() and EquivalenceMargin().margin == 0.05
+    with_protocol(cases[1], "lu177-dotatate", shipped)
+    with pytest.raises(DosimetryError, match=r"different margins of equivalence; found 0.05, 0.1"):
+        equivalence_margin(None, read_cases(tmp_path / "cases", "automatic"), [ours])
 
 
 LINE = f"{pseudonym(1)},1,spleen,200,,,,,3.0"
