@@ -113,14 +113,17 @@ def maps_words(document: Json) -> list[str]:
     found = []
     contours = [one["contour"] for one in document["maps"]["regions"] if one["contour"]]
     if contours:
-        overlap = median(one["dice"] for one in contours)
+        overlaps = [one["dice"] for one in contours]
         distance = _median(contours, lambda one: one["surface_95_mm"], 1)
-        found.append(f"Contours ({len(contours)} regions): median Dice {overlap:.3f}, 95 % surface distance {distance} mm.")
+        words = f"Dice {median(overlaps):.3f} in the median and {min(overlaps):.3f} at least, 95 % surface distance {distance} mm (median)"
+        found.append(f"Contours ({len(contours)} regions): {words}.")
     whole = [one["gamma"][0] for one in document["maps"]["cycles"]]
     if whole:
-        found.append(
-            f"Dose maps ({len(whole)} cycles): {_shares(whole)} of the points pass {criterion_words(whole[0])} (median; least in brackets)."
+        shares = [100 * one["passed"] / one["points"] for one in whole]
+        words = (
+            f"{median(shares):.1f} % of the points pass gamma at {criterion_words(whole[0])} in the median, {min(shares):.1f} % at least"
         )
+        found.append(f"Dose maps ({len(whole)} cycles): {words}.")
     return found
 
 

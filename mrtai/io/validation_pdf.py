@@ -64,8 +64,8 @@ def _unmatched(document: Json) -> list[Flowable]:
 
 
 def _agreement(document: Json, pictures: Sequence[Picture]) -> list[Flowable]:
-    story: list[Flowable] = [heading("Agreement")]
-    story += [KeepTogether([fitted(picture, WIDTH), Spacer(1, 3 * mm)]) for picture in pictures if picture.name != WATERFALL]
+    shown = [[fitted(picture, WIDTH), Spacer(1, 3 * mm)] for picture in pictures if picture.name != WATERFALL]
+    story: list[Flowable] = [KeepTogether([heading("Agreement"), *shown[0]]), *map(KeepTogether, shown[1:])]
     story.append(paragraph("Dashed: limits of agreement; shaded: their 95 % intervals; dotted: identity.", "small"))
     for title, columns, groups, widths in (
         ("Bias and limits", tables.AGREEMENT_COLUMNS, tables.agreement_groups(document), AGREEMENT_WIDTHS),

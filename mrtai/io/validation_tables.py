@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mrtai.io.report_tables import plain, significant
-from mrtai.io.validation_words import QUANTITY_WORDS, group_title, percent, steps_words
+from mrtai.io.validation_words import QUANTITY_WORDS, group_title, p_words, percent, steps_words
 from mrtai.physics.attribution import STEPS
 
 Json = Mapping[str, Any]
@@ -19,7 +19,7 @@ AGREEMENT_COLUMNS: Final = (
     ("mean ratio", "automatic/manual"),
     ("limits of agreement", "as ratio"),
     ("scale", ""),
-    ("equivalent", "p"),
+    ("equivalent", ""),
 )
 CONCORDANCE_COLUMNS: Final = (("class of regions", ""), ("Lin's concordance", ""), ("ICC(2,1)", ""), ("ICC(3,1)", ""))
 REGRESSION_COLUMNS: Final = (
@@ -131,7 +131,7 @@ def _agreement(row: Json) -> list[str]:
         _ratio(ratio.get("mean"), ratio.get("mean_95")),
         _ratio_ends((ratio.get("lower"), ratio.get("upper"))),
         row["scale"],
-        DASH if equal is None else f"{'yes' if equal['shown'] else 'not shown'} ({equal['p']:.2g})",
+        DASH if equal is None else f"{'yes' if equal['shown'] else 'not shown'} ({p_words(equal['p'])})",
     ]
 
 

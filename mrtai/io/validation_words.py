@@ -86,6 +86,11 @@ def percent(ln_ratio: float) -> str:
     return "0.0 %" if shown in ("+0.0 %", "-0.0 %") else shown.replace("-", "−")
 
 
+def p_words(p: float) -> str:
+    """Return a chance as ``p = 0.012`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
+
+
 def group_title(group: str) -> str:
     """Return a class in words; sums of regions say so."""
     if group == OVERALL:
@@ -120,7 +125,10 @@ def summary_words(statistics: Iterable[Json], cycles: int) -> list[str]:
 def _sentence(row: Json, cycles: int) -> str:
     name = QUANTITY_WORDS[row["quantity"]]
     points = f"{row['points']} values, {row['patients']} {'patient' if row['patients'] == 1 else 'patients'}, {cycles} cycles compared"
-    return f"{name[0].upper()}{name[1:]} ({points}): {_bias(row)}{_agreement(row)}{_equivalent(row)}."
+    what = f"{name[0].upper()}{name[1:]} ({points})"
+    if row["difference"]["bias"] == 0.0 and row["difference"]["lower"] == row["difference"]["upper"] == 0.0:
+        return f"{what}: the same on both sides."
+    return f"{what}: {_bias(row)}{_agreement(row)}{_equivalent(row)}."
 
 
 def _bias(row: Json) -> str:
@@ -151,4 +159,4 @@ def _equivalent(row: Json) -> str:
     if found is None:
         return ""
     words = "equivalence" if found["shown"] else "equivalence was not shown"
-    return f"; {words} within {100 * found['margin']:g} % (p = {found['p']:.2g})"
+    return f"; {words} within {100 * found['margin']:g} % ({p_words(found['p'])})"
