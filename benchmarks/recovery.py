@@ -16,7 +16,7 @@ import numpy as np
 from rich.progress import track
 from scipy import optimize
 
-from benchmarks.virtual_cycle import virtual_cycle
+from benchmarks.virtual_cycle import virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
 from mrtai.simulate.scanner import Camera, seen
@@ -58,7 +58,7 @@ def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
     """Return a row a region: group, and relative error of its mean dose without and with recovery."""
     protocol = replace(load_protocol(PROTOCOL), partial_volume="recovery", recovery=recovery, check_engine="none")
     virtual, cycle, engines = virtual_cycle(seed, protocol, (24.0, 96.0, 168.0))
-    report = dose_cycle(cycle, protocol, engines)
+    report = dose_cycle(cycle, protocol, engines, without_rates)
     true = {truth.region: truth for truth in virtual.regions}
     rows = []
     for row in report.regions:

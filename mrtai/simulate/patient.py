@@ -15,7 +15,7 @@ from mrtai.simulate.pairs import mean_doses
 from mrtai.simulate.truth import true_regions
 from mrtai.simulate.voxelise import Voxelised, voxelised
 from mrtai.units import BQ_PER_MBQ, SECONDS_PER_HOUR
-from mrtai.values.grid import Grid
+from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.kernel import PointKernel
 from mrtai.values.labels import Labels
@@ -158,20 +158,20 @@ def _scan(
     activity_bq = {curve.region: float(kinetics.activity_bq(curve, t_h)) for curve in curves}
     if scene.spect_shares is None:
         concentration = scanner.wholly(activity_bq, scene.spect_labels, scene.spect_body)
-        images = scene.ct, concentration, concentration
+        scan = scene.ct, concentration, concentration, np.eye(4)
     else:
-        images = _clinical(scene, scene.spect_shares, activity_bq, index, rng)
-    ct, spect, noise_free = images
-    return VirtualScan(ADMINISTERED_AT + after, t_h, DURATION_S, ct, _activity(spect, scene), _activity(noise_free, scene))
+        scan = _clinical(scene, scene.spect_shares, activity_bq, index, rng)
+    ct, spect, noise_free, shift = scan
+    return VirtualScan(ADMINISTERED_AT + after, t_h, DURATION_S, ct, _activity(spect, scene), _activity(noise_free, scene), shift)
 
 
 def _clinical(
     scene: _Scene, unshifted: Voxelised, activity_bq: dict[str, float], index: int, rng: Mapping[str, np.random.Generator]
-) -> tuple[Image, NDArray[np.float32], NDArray[np.float32]]:
-    """Return CT, noisy SPECT and noise-free unshifted SPECT; the first scan defines the unshifted position."""
+) -> tuple[Image, NDArray[np.float32], NDArray[np.float32], Array]:
+    """Return CT, noisy SPECT, noise-free unshifted SPECT and the shift; the first scan defines the unshifted position."""
     camera = scanner.Camera()
     noise_free = scanner.seen(scanner.by_share(activity_bq, scene.anatomy, unshifted), scene.spect_grid, camera)
-    ct, seen = scene.ct, noise_free
+    ct, seen, shift = scene.ct, noise_free, np.eye(4)
     if index > 0:
         shift = scanner.drawn_shift(rng["shift"])
         ct_voxels = voxelised(scene.anatomy, scanner.grid_in_patient(scanner.CT_GRID, shift), per_edge=2)
@@ -179,7 +179,7 @@ def _clinical(
         shares = voxelised(scene.anatomy, scanner.grid_in_patient(scene.spect_grid, shift))
         seen = scanner.seen(scanner.by_share(activity_bq, scene.anatomy, shares), scene.spect_grid, camera)
     counts = camera.counts(sum(activity_bq.values()) / BQ_PER_MBQ, DURATION_S)
-    return ct, noisy(seen, counts, camera.views, rng["counts"]), noise_free
+    return ct, noisy(seen, counts, camera.views, rng["counts"]), noise_free, shift
 
 
 def _activity(voxels: NDArray[np.float32], scene: _Scene) -> Image:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+import numpy as np
+
+from mrtai.values.grid import Array
 from mrtai.values.half_life import HalfLifePrior
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
@@ -88,7 +91,10 @@ class TrueCurve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VirtualScan:
-    """One SPECT/CT: ``ct`` in HU, ``spect`` and its ``noise_free``, unshifted counterpart in Bq/mL at ``started_at``."""
+    """One SPECT/CT: ``ct`` in HU, ``spect`` and its ``noise_free``, unshifted counterpart in Bq/mL at ``started_at``.
+
+    ``shift`` is how the patient lies in it: a rigid matrix ``(4, 4)`` on LPS millimetres from the first scan to this one.
+    """
 
     started_at: datetime
     t_h: float
@@ -96,6 +102,7 @@ class VirtualScan:
     ct: Image
     spect: Image
     noise_free: Image
+    shift: Array = field(default_factory=lambda: np.eye(4))
 
 
 @dataclass(frozen=True, slots=True)
