@@ -13,45 +13,63 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
-from scipy import optimize
 
 from benchmarks.virtual_cycle import virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
-from mrtai.simulate.scanner import Camera, seen
+from mrtai.physics.calibrate import fitted_recovery
+from mrtai.simulate.scanner import SPECT_GRID, Camera, seen
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
+from mrtai.values.phantom import SphereRecovery
 from training.card import table
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "validation" / "recovery.md"
 PROTOCOL: Final = "lu177-dotatate"
 FIRST_SEED: Final = 6000
 DIAMETERS_MM: Final = (10, 13, 17, 22, 28, 37, 50, 60, 80)
-SPACING_MM: Final = 2.0
-SIDE: Final = 110
+FINER: Final = 4
+"""Sub-points along an edge of a voxel, by which spheres fill them."""
+
+SIDE: Final = 46
+PLACES: Final = 4
+"""A sphere's place on the voxels, drawn so many times."""
+
+NOISE_SD: Final = 0.001
+"""Of a coefficient; spheres without noise still differ by how they lie on the voxels."""
+
 GROUPS: Final = ("kidneys", "spleen", "liver", "lesions above 10 mL", "lesions below 10 mL")
 
 
 def spheres() -> tuple[list[float], list[float]]:
-    """Return volume [mL] and recovery of spheres without background, as the clinical scanner blurs them."""
-    grid = Grid.axial((SIDE,) * 3, (SPACING_MM,) * 3)
-    from_middle_mm = (np.arange(SIDE) - (SIDE - 1) / 2) * SPACING_MM
-    radius_mm = np.sqrt(sum(np.square(axis) for axis in np.meshgrid(*[from_middle_mm] * 3, indexing="ij", sparse=True)))
+    """Return volume [mL] and recovery of spheres without background or noise, as the clinical scanner shows them on its own voxels."""
+    edge_mm = float(SPECT_GRID.spacing_mm[0])
+    grid, rng = Grid.axial((SIDE,) * 3, (edge_mm,) * 3), np.random.default_rng(1)
+    places = rng.uniform(-0.5, 0.5, (PLACES, 3)) * edge_mm
     volumes_ml, recovered = [], []
     for diameter_mm in DIAMETERS_MM:
-        share = np.clip((diameter_mm / 2 - radius_mm) / SPACING_MM + 0.5, 0, 1).astype(np.float32)
-        image = seen(share, grid, Camera(scatter_share=0.0))
         volumes_ml.append(np.pi / 6 * diameter_mm**3 / 1000)
-        recovered.append(float((image * share).sum() / share.sum()))
+        shares = [_share(diameter_mm / 2, place, edge_mm) for place in places]
+        recovered.append(float(np.mean([(seen(share, grid, Camera()) * share).sum() / share.sum() for share in shares])))
     return volumes_ml, recovered
+
+
+def _share(radius_mm: float, place_mm: NDArray[np.float64], edge_mm: float) -> NDArray[np.float32]:
+    """Return which share of each voxel a sphere fills that lies a little beside the middle, shape ``(z, y, x)``."""
+    steps_mm = (np.arange(SIDE * FINER) - (SIDE * FINER - 1) / 2) * edge_mm / FINER
+    axes = np.meshgrid(*[steps_mm] * 3, indexing="ij", sparse=True)
+    distance_mm = np.sqrt(sum(np.square(axis - offset) for axis, offset in zip(axes, place_mm, strict=True)))
+    fine = np.clip((radius_mm - distance_mm) * FINER / edge_mm + 0.5, 0, 1).astype(np.float32)
+    return fine.reshape(SIDE, FINER, SIDE, FINER, SIDE, FINER).mean(axis=(1, 3, 5))
 
 
 def curve() -> Recovery:
     """Return the recovery curve that a phantom of those spheres gives."""
-    (beta, gamma), covariance = optimize.curve_fit(lambda v, b, c: 1 / (1 + (b / v) ** c), *spheres(), p0=(4.0, 0.8))
-    (a, b), (_, d) = covariance.tolist()
-    return Recovery(float(beta), float(gamma), ((a, b), (b, d)))
+    volumes_ml, recovered = spheres()
+    points = [SphereRecovery(d, v, rc, NOISE_SD) for d, v, rc in zip(DIAMETERS_MM, volumes_ml, recovered, strict=True)]
+    return fitted_recovery(points)[0]
 
 
 def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:

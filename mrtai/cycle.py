@@ -30,7 +30,7 @@ from mrtai.physics.chain import progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.marrow import marrow_doses, with_progeny
 from mrtai.physics.next_scan import proposed
-from mrtai.physics.partial_volume import NONE, RECOVERY, partial_volume
+from mrtai.physics.partial_volume import RECOVERY, partial_volume
 from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
@@ -94,8 +94,7 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
     """Return every region's fitted curve, the TIA map they add up to, and its uncertainty where voxels have curves of their own."""
     labels = largest_share(contours, aligned.density.grid)
     curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
-    known = [curve for curve in curves if curve is not None]
-    blur = partial_volume(aligned.spects, known, contours, labels, aligned.body) if len(known) == len(curves) else NONE
+    blur = partial_volume(aligned.spects, curves, contours, labels, aligned.body, protocol.spect_fwhm_mm)
     fits = region_fits(aligned, labels, protocol, engines.kinetics, blur)
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])

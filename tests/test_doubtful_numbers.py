@@ -87,7 +87,8 @@ def test_a_union_tells_that_its_members_have_little_recovery():
         for name in ("lesion_1", "tumour_total", "liver"):
             assert code in codes(regions[name]["flags"])
         assert code not in codes(regions["liver_without_lesions"]["flags"])
-    assert regions["liver_without_lesions"]["recovery"] == pytest.approx(1 / (1 + (4.0 / 63.488) ** 0.8), rel=1e-6)
+    # a cube with a hole has more surface than the sphere of its 63.488 mL
+    assert 0.97 < regions["liver_without_lesions"]["recovery"] * (1 + (4.0 / 63.488) ** 0.8) < 0.98
 
 
 def test_a_contour_on_a_spect_is_as_doubtful_when_it_comes_cropped():
@@ -134,7 +135,8 @@ def test_of_two_cameras_the_worse_recovery_is_told_and_counts(order):
     points = tuple(replace(point, recovery=curves[which]) for point, which in zip(of.time_points, order, strict=True))
     _, regions = draft(replace(of, time_points=points), protocol=replace(PROTOCOL, partial_volume="recovery"))
     spleen = regions["spleen"]
-    assert spleen["recovery"] == pytest.approx(1 / (1 + (40.0 / 4.096) ** 0.8), rel=1e-6)
+    # a cube of 4.096 mL loses as much as a sphere of 4.09 mL
+    assert spleen["recovery"] == pytest.approx(1 / (1 + (40.0 / 4.096) ** 0.8), rel=2e-3)
     assert "RECOVERY_LOW" in codes(spleen["flags"])
     # (1 - RC) of γ ± 0.1 times ln(β/v), and of β ± 10 % times γ
     expected = (1 - spleen["recovery"]) * np.hypot(0.1 * np.log(40.0 / 4.096), 0.1 * 0.8)

@@ -90,8 +90,8 @@ FALLING = (80.0, 29.5, 10.9)
 def test_a_clean_case_has_nothing_to_look_at_but_its_doses():
     report, regions = draft(cycle(FALLING))
     assert codes(report["flags"]) == []
-    # 80 MBq at 24 h and a half-life of 50 h in 4.1 mL would be a lesion's dose, not a kidney's: only that is flagged
-    assert codes(regions["kidney_left"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
+    # 80 MBq at 24 h and a half-life of 50 h in 4.1 mL would be a lesion's dose, not a kidney's; without a curve blur takes half of it
+    assert codes(regions["kidney_left"]["flags"]) == ["DOSE_IMPLAUSIBLE", "DOSE_UNCERTAIN"]
     assert regions["kidney_left"]["found_in_scans"] == [1, 2, 3]
 
 
@@ -238,7 +238,8 @@ def test_recovery_is_given_back_where_the_protocol_says_so_and_shown_where_it_do
         assert of["without_recovery"] == dose["off"]["mean"]
         assert of["with_recovery"] == dose["recovery"]["mean"]
     # RC of 4.1 mL is 0.505, and the body around holds 10 Bq/mL against megabecquerels
-    assert spleen["off"]["recovery"] == pytest.approx(1 / (1 + (4.0 / 4.096) ** 0.8), rel=1e-6)
+    # a cube of 4.1 mL loses as much as a sphere of 4.07 mL
+    assert spleen["off"]["recovery"] == pytest.approx(1 / (1 + (4.0 / 4.096) ** 0.8), rel=2e-3)
     assert dose["recovery"]["mean"] / dose["off"]["mean"] == pytest.approx(1 / spleen["off"]["recovery"], rel=0.01)
     assert "recovery" in {term["term"] for term in spleen["recovery"]["uncertainty_budget"]}
     assert "recovery" not in {term["term"] for term in spleen["off"]["uncertainty_budget"]}
@@ -255,8 +256,9 @@ def test_a_site_weighs_flags_and_what_it_withholds_has_no_numbers():
     both = drawn()
     both = replace(both, names={1: "kidney_right", 2: "kidney_left"})
     assert draft(cycle(FALLING), both)[1]["kidney_right"]["verdict"] == "review"
-    _, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.INFO}))
-    assert regions["kidney_right"]["verdict"] == "ok" and codes(regions["kidney_right"]["flags"]) == ["DOSE_IMPLAUSIBLE"]
+    doubts = ["DOSE_IMPLAUSIBLE", "DOSE_UNCERTAIN"]
+    _, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates=dict.fromkeys(doubts, Severity.INFO)))
+    assert regions["kidney_right"]["verdict"] == "ok" and codes(regions["kidney_right"]["flags"]) == doubts
     report, regions = draft(cycle(FALLING), both, protocol=replace(PROTOCOL, gates={"DOSE_IMPLAUSIBLE": Severity.WITHHELD}))
     assert report["verdict"] == regions["kidney_right"]["verdict"] == "withheld"
     for name in ("kidney_right", "kidneys"):

@@ -11,7 +11,7 @@ import numpy as np
 from mrtai.io.clock import seconds_between
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.toml_file import instant, number, read_toml, require_keys, text
-from mrtai.values.calibration import Calibration, Recovery
+from mrtai.values.calibration import FORMULA_SCATTER, Calibration, Recovery
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "CALIBRATION_FILE"
@@ -117,9 +117,10 @@ def _recovery(table: dict[str, Any], where: str) -> Recovery | None:
     if part is None:
         return None
     where = f"{where} [recovery]"
-    require_keys(part, {"beta_ml", "gamma", "covariance"}, where=where, code=CODE)
+    require_keys(part, {"beta_ml", "gamma", "covariance", "scatter"}, where=where, code=CODE)
     rows = np.array(part.get("covariance", np.zeros((2, 2)).tolist()), dtype=np.float64)
     if rows.shape != (2, 2):
         raise ValueError(f"covariance = {part['covariance']}: two rows of two numbers are needed")
     (a, b), (c, d) = rows.tolist()
-    return Recovery(_float(part, "beta_ml", where), _float(part, "gamma", where), ((a, b), (c, d)))
+    scatter = _float(part, "scatter", where) if "scatter" in part else FORMULA_SCATTER
+    return Recovery(_float(part, "beta_ml", where), _float(part, "gamma", where), ((a, b), (c, d)), scatter)

@@ -11,7 +11,7 @@ from mrtai.values.report import RegionDose
 
 INK: Final = "#1f2933"
 COLOURS: Final = dict(
-    zip(OF_DOSE, ("#0072B2", "#56B4E9", "#CC79A7", "#F0E442", "#009E73", "#E69F00", "#8a94a0"), strict=True)  # Okabe and Ito
+    zip(OF_DOSE, ("#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442", "#009E73", "#E69F00", "#8a94a0"), strict=True)  # Okabe and Ito
 )
 
 
@@ -31,7 +31,7 @@ def budget_figure(regions: Sequence[RegionDose], most: int) -> Figure:
     used = [name for name in OF_DOSE if any(part.term == name for region in shown for part in region.budget)]
     for name in used:
         axis.barh(0, 0, color=COLOURS[name], label=name)
-    figure.legend(loc="outside lower center", ncols=len(COLOURS), fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     axis.set_xlabel("standard uncertainty of the mean dose [%], cut by the shares of its variance", fontsize=8)
     axis.margins(x=0.09, y=0.02)
     axis.set_xlim(left=0)

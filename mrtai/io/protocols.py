@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from mrtai.units import BQ_PER_MBQ
-from mrtai.values.calibration import Recovery
+from mrtai.values.calibration import FORMULA_SCATTER, Recovery
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Severity
@@ -27,6 +27,7 @@ from mrtai.values.protocol import (
 from mrtai.values.refusal import DosimetryError
 
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0}
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _TWO_BY_TWO = {"type": "array", "items": _PAIR, "minItems": 2, "maxItems": 2}
 _SCHEMA: Mapping[str, Any] = {
@@ -80,7 +81,13 @@ _SCHEMA: Mapping[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "required": ["beta_ml", "gamma", "covariance", "source"],
-            "properties": {"beta_ml": _POSITIVE, "gamma": _POSITIVE, "covariance": _TWO_BY_TWO, "source": {"type": "string"}},
+            "properties": {
+                "beta_ml": _POSITIVE,
+                "gamma": _POSITIVE,
+                "covariance": _TWO_BY_TWO,
+                "scatter": _NOT_NEGATIVE,
+                "source": {"type": "string"},
+            },
         },
         "progeny": {
             "type": "object",
@@ -174,7 +181,7 @@ def _recovery(name: str, table: Mapping[str, Any] | None) -> Recovery | None:
         return None
     (a, b), (c, d) = table["covariance"]
     try:
-        return Recovery(table["beta_ml"], table["gamma"], ((a, b), (c, d)))
+        return Recovery(table["beta_ml"], table["gamma"], ((a, b), (c, d)), table.get("scatter", FORMULA_SCATTER))
     except ValueError as fault:
         raise _bad(name, "impossible entry at recovery", str(fault)) from fault
 

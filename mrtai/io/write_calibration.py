@@ -59,7 +59,7 @@ def _end(start: date, days: int) -> date:
 def _dead_time(fit: CameraFit) -> list[str]:
     if fit.dead_time is None:
         return ["", f"# no [dead_time]: {fit.dead_time_reason}"]
-    return ["", "[dead_time]", f"tau_us = {fit.dead_time.tau_us:.4g}     # sd {fit.dead_time.tau_sd_us:.2g}, paralysable"]
+    return ["", "[dead_time]", f"tau_us = {fit.dead_time.tau_us:.4g}     # paralysable", f"tau_sd_us = {fit.dead_time.tau_sd_us:.2g}"]
 
 
 def _recovery(fit: CameraFit) -> list[str]:
@@ -78,6 +78,7 @@ def _recovery(fit: CameraFit) -> list[str]:
         f"beta_ml = {fit.recovery.beta_ml:.6g}",
         f"gamma = {fit.recovery.gamma:.6g}",
         f"covariance = [{covariance}]     # of (beta_ml, gamma)",
-        f"# the phantom lay shifted by {shifts} mm (x, y, z); spheres scatter by {fit.between_spheres_sd:.3f} about the curve",
+        f"scatter = {fit.between_spheres_sd:.3g}     # of spheres about the curve beyond their noise, one standard deviation of RC",
+        f"# the phantom lay shifted by {shifts} mm (x, y, z)",
         *rows,
     ]

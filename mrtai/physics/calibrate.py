@@ -127,7 +127,7 @@ def fitted_recovery(spheres: Sequence[SphereRecovery]) -> tuple[Recovery, float]
     if not (np.isfinite(covariance).all() and beta > 0 and gamma > 0):
         raise _unfitted(rc, "a parameter that the spheres do not determine")
     (a, b), (_, d) = covariance.tolist()
-    return Recovery(float(beta), float(gamma), ((a, b), (b, d))), between
+    return Recovery(float(beta), float(gamma), ((a, b), (b, d)), between), between
 
 
 def _share(scan: Tomogram, t_h: float, half_life_h: float) -> float:

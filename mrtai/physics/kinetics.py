@@ -50,6 +50,7 @@ class RegionFits:
         tia_bq_s, time_shares: by label value, for the map; regions without fit are left to zero.
         recovery: least recovery coefficient of the scans by name of the compact regions; empty where no recovery curve is known.
         other_tia_bq_s: by label value, the integral with recovery where the draft's is without, and the other way round.
+        blur: what it did to the regions' activities.
     """
 
     labels: Labels
@@ -63,6 +64,7 @@ class RegionFits:
     empty: frozenset[str]
     recovery: Mapping[str, float] = field(default_factory=dict)
     other_tia_bq_s: Mapping[int, float] = field(default_factory=dict)
+    blur: PartialVolume = NONE
 
     def with_even(self, values: tuple[int, ...]) -> "RegionFits":
         """Return the fits with a flag on the regions whose TIA had to be spread evenly over their voxels."""
@@ -78,7 +80,8 @@ class RegionFits:
         ``corrected``: the regions' integrals have recovery and the voxels' have not, which is no matter of curves.
         """
         if corrected:
-            given_back = {self.labels.names[v]: self.tia_bq_s[v] / other for v, other in self.other_tia_bq_s.items() if other > 0}
+            names = {0: REMAINDER, **self.labels.names}
+            given_back = {names[v]: self.tia_bq_s[v] / other for v, other in self.other_tia_bq_s.items() if other > 0}
             factors = {name: factor / given_back.get(name, 1.0) for name, factor in factors.items()}
         far = {name: factor for name, factor in factors.items() if abs(factor - 1.0) > MOST_SCALED}
         extra = {name: (*self.flags[name], _scaled_flag(factor)) for name, factor in far.items()}
@@ -93,7 +96,7 @@ def _scaled_flag(factor: float) -> Flag:
 def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: TacModel, blur: PartialVolume = NONE) -> RegionFits:
     """Return the fits of all exclusive regions and the remainder; a region that cannot be fitted is withheld, not the case.
 
-    ``blur``: what it did to compact regions; given back or only shown, as the protocol says.
+    ``blur``: what it did to the regions; given back or only shown, as the protocol says.
     """
     points = aligned.cycle.time_points
     sums = [activities_bq(spect, labels) for spect in aligned.spects]
@@ -127,7 +130,7 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
         raise _nothing_integrated(flags)
     empty = frozenset(name for name, curve in curves.items() if fits[name] is None and seen[name] and not np.any(curve.activity_bq > 0))
     recovery = {name: min(of_scans) for name, of_scans in blur.coefficients.items()}
-    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty, recovery, other)
+    return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty, recovery, other, blur)
 
 
 def _measured(name: str, t_h: Array, activity_bq: Array, protocol: Protocol) -> Curve:

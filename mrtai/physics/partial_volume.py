@@ -1,6 +1,7 @@
-"""Activity that blur moved out of a region's contour, given back by the recovery coefficient of its volume.
+"""Activity that blur moved out of a region's contour, given back by a recovery coefficient and taken from where it fell.
 
-What is measured in a hot object is c = b + RC (c₀ - b): its own concentration c₀, and that of what surrounds it, b. A region that is not
+What is measured in a hot region is m = b + RC (c - b): its own concentration c, and that of what surrounds it, b, as the blur weighs it.
+RC is the curve's at the sphere that keeps as much of its activity as the region's own shape does (``spill``). A region that is not
 hotter than its surroundings is left as it is.
 """
 
@@ -10,9 +11,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from mrtai.physics.measure import REMAINDER, activities_bq
 from mrtai.physics.recovery import LEAST_RECOVERY, coefficient
+from mrtai.physics.spill import equivalent_sphere_ml, falls_on, kept_share
 from mrtai.values.calibration import Recovery
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
@@ -29,62 +31,99 @@ COMPACT: Final = frozenset(
         *("parotid_left", "parotid_right", "submandibular_left", "submandibular_right"),
     }
 )
-"""Organs near enough to a sphere; the curve of spheres says nothing of long, hollow or thin ones. Lesions are compact, too."""
+"""Organs whose outline is that of their uptake; what is hollow, or hot in a part of itself, has no one concentration to give back.
+Lesions are compact, too."""
+
+MOST_TAKEN: Final = 0.5
+"""A region that owes more than half of its activity to its neighbours is not known by taking it from them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartialVolume:
-    """What blur did, by region name: recovery coefficient of each scan, and the activity [Bq] of each scan with it given back."""
+    """What blur did, by region name.
+
+    Attributes:
+        coefficients: recovery coefficient of each scan, of compact regions.
+        activity_bq: activity [Bq] of each scan with what blur moved given back, and taken where it fell (the remainder too).
+        sphere_ml: volume of the sphere that keeps as much of its activity, of all regions drawn.
+        contrast: share of each scan's measured concentration that stands above the surroundings; negative where it lies below.
+    """
 
     coefficients: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     activity_bq: Mapping[str, Array] = field(default_factory=dict)
+    sphere_ml: Mapping[str, float] = field(default_factory=dict)
+    contrast: Mapping[str, Array] = field(default_factory=dict)
 
 
 NONE: Final = PartialVolume()
 
 
 def is_compact(name: str) -> bool:
-    """Return True for regions that the recovery of spheres holds for."""
+    """Return True for regions that blur's losses are given back to."""
     return name in COMPACT or is_lesion(name)
 
 
 def partial_volume(
-    spects: Sequence[Image], curves: Sequence[Recovery], contours: Labels, labels: Labels, body: NDArray[np.bool_]
+    spects: Sequence[Image],
+    curves: Sequence[Recovery | None],
+    contours: Labels,
+    labels: Labels,
+    body: NDArray[np.bool_],
+    fwhm_mm: float,
 ) -> PartialVolume:
-    """Return coefficients and corrected activities of the compact regions.
+    """Return what blur did to all regions, with coefficients and corrected activities of the compact ones where all scans have a curve.
 
     Args:
         spects: scans on the common grid.
-        curves: the recovery curve of each scan.
-        contours: regions on the grid they were drawn on, whose volumes count.
+        curves: the recovery curve of each scan, None where there is none.
+        contours: regions on the grid they were drawn on, whose shapes count.
         labels: the same regions on the common grid.
         body: outline on the common grid, shape ``(z, y, x)``.
+        fwhm_mm: resolution of the scans; what a shape's sphere is hardly depends on it.
     """
-    coefficients, activity_bq = {}, {}
-    for name in filter(is_compact, labels.names.values()):
-        mask, volume_ml = labels.mask(name), float(contours.mask(name).sum()) * contours.grid.voxel_ml
-        if mask.any() and volume_ml > 0:
-            around = surroundings(labels, name, body)
-            coefficients[name] = tuple(coefficient(curve, volume_ml) for curve in curves)
-            pairs = zip(spects, coefficients[name], strict=True)
-            activity_bq[name] = np.array([_given_back(spect, mask, around, recovered) for spect, recovered in pairs])
-    return PartialVolume(coefficients, activity_bq)
+    known = [curve for curve in curves if curve is not None]
+    activity_bq = np.array([list(activities_bq(spect, labels).values()) for spect in spects])
+    names = {**labels.names, 0: REMAINDER}
+    concentration = _concentrations(spects, labels, body)
+    coefficients, given_back, falls, spheres_ml, contrast = {}, {}, {}, {}, {}
+    for value, name in labels.names.items():
+        mask, voxels = contours.mask(name), int(np.count_nonzero(labels.voxels == value))
+        if not (voxels and mask.any()):
+            continue
+        spheres_ml[name] = equivalent_sphere_ml(kept_share(mask, contours.grid.spacing_mm, fwhm_mm), fwhm_mm)
+        shares, beside = falls_on(labels, value, body, fwhm_mm)
+        own, around = concentration[:, value], concentration @ shares - concentration[:, 0] * beside
+        contrast[name] = np.divide(own - around, own, out=np.zeros_like(own), where=own > 0).clip(-1.0, 1.0)
+        if is_compact(name) and len(known) == len(curves):
+            coefficients[name] = tuple(coefficient(curve, spheres_ml[name]) for curve in known)
+            lost = np.maximum(own - around, 0.0) * (1.0 / np.array(coefficients[name]) - 1.0)
+            given_back[name], falls[name] = (
+                lost * voxels * labels.grid.voxel_ml,
+                dict(zip(names.values(), shares[list(names)], strict=True)),
+            )
+    measured = dict(zip(names.values(), activity_bq.T, strict=True))
+    return PartialVolume(coefficients, _moved_back(measured, given_back, falls), spheres_ml, contrast)
 
 
-def surroundings(labels: Labels, name: str, body: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the region, or the rest of the body, that most of a region's outer layer belongs to, shape ``(z, y, x)``."""
-    mask = labels.mask(name)
-    layer = ndimage.binary_dilation(mask) & ~mask & body
-    host = int(np.bincount(labels.voxels[layer]).argmax()) if layer.any() else 0
-    found: NDArray[np.bool_] = (labels.voxels == host) & body
-    return found
+def _concentrations(spects: Sequence[Image], labels: Labels, body: NDArray[np.bool_]) -> Array:
+    """Return mean concentrations [Bq/mL] by label value, shape ``(scans, values + 1)``; at 0 of the body in no region."""
+    seen = body | (labels.voxels > 0)
+    values, size = labels.voxels[seen], int(max(labels.names, default=0)) + 1
+    voxels = np.maximum(np.bincount(values, minlength=size), 1)
+    return np.array([np.bincount(values, weights=spect.voxels[seen], minlength=size) / voxels for spect in spects])
 
 
-def _given_back(spect: Image, mask: NDArray[np.bool_], around: NDArray[np.bool_], recovered: float) -> float:
-    measured = float(spect.voxels[mask].mean(dtype=np.float64))
-    level = max(float(spect.voxels[around].mean(dtype=np.float64)), 0.0) if around.any() else 0.0
-    concentration = level + (measured - level) / recovered if measured > level else measured
-    return concentration * int(mask.sum()) * spect.grid.voxel_ml
+def _moved_back(
+    measured: Mapping[str, Array], given_back: Mapping[str, Array], falls: Mapping[str, Mapping[str, float]]
+) -> dict[str, Array]:
+    """Return activities [Bq] of the scans by name of what gets some back, and of what it is taken from."""
+    moved = {name: measured[name] + back for name, back in given_back.items()}
+    # what one corrected region spilt into another is in the latter's surroundings already
+    for name in measured.keys() - given_back.keys():
+        taken = sum((back * falls[of][name] for of, back in given_back.items()), np.zeros(()))
+        if np.any(taken > 0):
+            moved[name] = measured[name] - np.minimum(taken, MOST_TAKEN * np.maximum(measured[name], 0.0))
+    return moved
 
 
 def recovery_flags(recovered: float | None, partial_volume: str = RECOVERY) -> tuple[Flag, ...]:

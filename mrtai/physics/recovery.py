@@ -34,3 +34,11 @@ def curve_sd(recovery: Recovery, volume_ml: float) -> float:
     """Return the relative standard uncertainty of RC that the fitted curve has at a volume."""
     gradient = curve_gradient(recovery, volume_ml)
     return float(np.sqrt(gradient @ np.array(recovery.covariance) @ gradient))
+
+
+def coefficient_sd(recovery: Recovery, volume_ml: float) -> float:
+    """Return the relative standard uncertainty of one object's RC: the curve's, and how far single spheres lie off it.
+
+    The formula is no law. Where the spheres that made it scatter about it, so will a region, however well the curve is known.
+    """
+    return float(np.hypot(curve_sd(recovery, volume_ml), recovery.scatter / coefficient(recovery, volume_ml)))

@@ -181,8 +181,7 @@ def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mappin
     if row.dose is None:
         return row
     own = row.uncertainty
-    whole = row.name == BODY and protocol.partial_volume != RECOVERY
-    spreads = united(members, known, maps.fits, whole=whole) if own is None else (own.tia, own.dose)
+    spreads = united(members, known, maps.fits, whole=row.name == BODY) if own is None else (own.tia, own.dose)
     if spreads is None:
         return row
     tia, spread = spreads

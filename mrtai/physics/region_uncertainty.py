@@ -9,17 +9,20 @@ from scipy.stats import norm
 
 from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import RECOVERY
-from mrtai.physics.recovery import curve_sd
+from mrtai.physics.recovery import coefficient_sd
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
-from mrtai.physics.uncertainty_inputs import registration_sd, volume_sd
+from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR, Fit
 from mrtai.values.flag import Flag, Severity
-from mrtai.values.grid import Grid
+from mrtai.values.grid import Array, Grid
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Aligned, BiologicalDose, DoseStatistics
 from mrtai.values.uncertainty import Effect, Inputs, Spread, Uncertainty
+
+OF_OUTLINES: Final = ("volume", "recovery", "partial volume")
+"""Terms by which regions inside the body only take from each other."""
 
 LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
 """Models whose error is mostly the patient's distance from a population."""
@@ -30,6 +33,10 @@ docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo i
 
 SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
+
+
+UNKNOWN_RESIDUAL_MM: Final = 8.0
+"""Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
 
 
 def inputs_of(
@@ -51,15 +58,19 @@ def inputs_of(
         return None
     value = next((value for value, of in fits.labels.names.items() if of == name), 0)
     shares = fits.time_shares[value]
-    residuals_mm = [alignment.residual_mm or 0.0 for alignment in aligned.alignments]
-    moved = [share * registration_sd(size[0], protocol.spect_fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
+    sphere_ml = fits.blur.sphere_ml.get(name, size[0])
+    residuals_mm = [UNKNOWN_RESIDUAL_MM if one.residual_mm is None else one.residual_mm for one in aligned.alignments]
+    moved = [share * registration_sd(sphere_ml, protocol.spect_fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
     own = np.sqrt(max((fit.tia_sd_bq_s / fit.tia_bq_s) ** 2 - fits.common_relative_sd**2, 0.0))
-    corrected = protocol.partial_volume == RECOVERY and name in fits.recovery
+    recovery = _worst_curve(sphere_ml, aligned, protocol) if protocol.partial_volume == RECOVERY and name in fits.recovery else None
+    contrast, moved_away = _blurred(name, shares, fits, corrected=recovery is not None, fwhm_mm=protocol.spect_fwhm_mm)
     return Inputs(
-        volume_ml=size[0],
+        volume_ml=sphere_ml,
         volume_relative_sd=_outline_sd(size[0], outlined, aligned, protocol) if value else 0.0,
         fwhm_mm=protocol.spect_fwhm_mm,
-        recovery=_worst_curve(size[0], aligned, protocol) if corrected else None,
+        recovery=recovery,
+        contrast=contrast,
+        partial_volume_relative_sd=moved_away,
         registration_relative_sd=float(np.linalg.norm(moved)) if value else 0.0,
         dead_time_factor=max(point.dead_time_factor for point in aligned.cycle.time_points),
         calibration_relative_sd=fits.common_relative_sd,
@@ -68,10 +79,27 @@ def inputs_of(
     )
 
 
+def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwhm_mm: float) -> tuple[float, float]:
+    """Return the contrast of a region's stated concentration, and how far blur left it off relative to that.
+
+    With κ the contrast of what was measured, what blur moved is κ (1/R - 1) of it, and what has it back has the contrast (κ/R)/(1 - κ +
+    κ/R). R is the region's recovery coefficient, without a curve what its shape keeps under a Gaussian. A correction that was not
+    made counts as an uncertainty of its own size (GUM F.2.4.5). The rest of the body has no outline.
+    """
+    if name not in fits.blur.contrast:
+        return 1.0, 0.0
+    sphere_ml, contrast = fits.blur.sphere_ml[name], float(shares @ fits.blur.contrast[name])
+    kept = fits.recovery.get(name, float(content_ml(sphere_ml, sphere_ml, fwhm_mm)) / sphere_ml)
+    given_back = contrast * (1.0 / kept - 1.0)
+    if corrected and given_back > 0:
+        return (contrast + given_back) / (1.0 + given_back), 0.0
+    return contrast, abs(given_back)
+
+
 def _worst_curve(volume_ml: float, aligned: Aligned, protocol: Protocol) -> Recovery | None:
     """Return the curve of the scans, which may come from several cameras, that is least certain at a volume."""
     curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
-    return max((curve for curve in curves if curve is not None), key=lambda curve: curve_sd(curve, volume_ml), default=None)
+    return max((curve for curve in curves if curve is not None), key=lambda curve: coefficient_sd(curve, volume_ml), default=None)
 
 
 def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Protocol) -> float:
@@ -109,8 +137,8 @@ def united(
     """Return the uncertainties of a union's integral and dose, None where a member has none.
 
     Doses are weighted as Ã, whose electrons stay where they are: a union's dose is its energy over its mass. Kinetics that lean on a
-    population err alike in one patient's organs. With ``whole`` the members fill the body as it was scanned: what one outline takes
-    too much, its neighbour lacks, and volume says nothing.
+    population err alike in one patient's organs. With ``whole`` the members fill the body: what one outline takes too much, and what
+    blur moves from one, its neighbour lacks or has, and volume, recovery and partial volume say nothing.
     """
     parts = {name: fit for name in members if (fit := fits.fits[name]) is not None}
     if not parts or any(name not in known for name in parts):
@@ -119,14 +147,15 @@ def united(
     values = [fit.tia_bq_s for fit in parts.values()]
     together = {*COMMON_TO_REGIONS, *leaning}
     spreads = (
-        [_without_volume(spread) if whole else spread for spread in (getattr(known[name], of) for name in parts)] for of in ("tia", "dose")
+        [_without_outlines(spread) if whole else spread for spread in (getattr(known[name], of) for name in parts)]
+        for of in ("tia", "dose")
     )
     tia, dose = (combined(values, of, together) for of in spreads)
     return tia, dose
 
 
-def _without_volume(spread: Spread) -> Spread:
-    return replace(spread, budget=tuple(term for term in spread.budget if term.term != "volume"))
+def _without_outlines(spread: Spread) -> Spread:
+    return replace(spread, budget=tuple(term for term in spread.budget if term.term not in OF_OUTLINES))
 
 
 def probability_off(relative_sd: float) -> float:

@@ -1,9 +1,9 @@
 """From the uncertainties of a region's inputs to those of its activity, integral, dose and BED (GUM; Gear 2018, EANM guidance).
 
-    A = c C(v) f(τ) / RC(v; β, γ)      Ã = A k      D = Ã S(v)      BED = D + G D²/(α/β)
+    A = c f(τ) v [b + (C(v)/v - b) / RC(v; β, γ)]      Ã = A k      D = Ã S(v)      BED = D + G D²/(α/β)
 
-with c the calibration, C the activity summed over the contour, f the dead time's factor, k the kinetics. Volume is *one* variable:
-its sensitivities through counts, recovery and mass are added with their signs before the square is taken. First order
+with c the calibration, C the counts of the contour, b what surrounds it, f the dead time's factor, k the kinetics. Volume is *one*
+variable: its sensitivities through counts, recovery and mass are added with their signs before the square is taken. First order
 (``propagated``), the same model drawn without approximation (``bootstrap``), and the one of both to report (``stated``).
 """
 
@@ -14,17 +14,17 @@ import numpy as np
 from scipy.special import ndtri
 
 from mrtai.physics.radiobiology import bed_gy
-from mrtai.physics.recovery import curve_sd, log_slope
+from mrtai.physics.recovery import coefficient, coefficient_sd, log_slope
 from mrtai.physics.uncertainty_draws import drawn_ratios
 from mrtai.physics.uncertainty_inputs import counts_slope, dead_time_slope
 from mrtai.values.grid import Array
 from mrtai.values.uncertainty import BudgetTerm, Effect, Inputs, Spread, Uncertainty
 
-OF_ACTIVITY: Final = ("volume", "recovery", "registration", "dead time", "calibration")
+OF_ACTIVITY: Final = ("volume", "recovery", "partial volume", "registration", "dead time", "calibration")
 OF_TIA: Final = (*OF_ACTIVITY, "kinetics")
 OF_DOSE: Final = (*OF_TIA, "engine")
 COMMON_TO_SCANS: Final = ("recovery", "dead time", "calibration")
-COMMON_TO_REGIONS: Final = (*COMMON_TO_SCANS, "engine")
+COMMON_TO_REGIONS: Final = (*COMMON_TO_SCANS, "partial volume", "engine")
 
 FIRST_ORDER_UP_TO: Final = 0.05
 """Where an input's relative standard uncertainty is larger, what is reported was drawn."""
@@ -53,13 +53,14 @@ def propagated(inputs: Inputs) -> Uncertainty:
 
 
 def activity_slope(inputs: Inputs) -> float:
-    """Return d ln A / d ln v: φ/(2R) of the counts, less d ln RC / d ln v where activities are divided by RC.
+    """Return d ln A / d ln v = 1 + κ (φ/(2R) - d ln RC / d ln v - 1), the middle term only where activities are divided by RC.
 
-    The dose's is this plus the mass exponent. For a huge object counts give 1/2 and a mass of 177Lu -0.985: half of it stays,
+    κ is the contrast: a concentration that is even across the outline does not depend on where that is drawn. The dose's is this plus
+    the mass exponent. For a huge object without surroundings counts give 1/2 and a mass of 177Lu -0.985: half of it stays,
     since an outline that is too wide adds volume but no activity.
     """
     corrected = 0.0 if inputs.recovery is None else log_slope(inputs.recovery, inputs.volume_ml)
-    return counts_slope(inputs.volume_ml, inputs.fwhm_mm) - corrected
+    return 1.0 + inputs.contrast * (counts_slope(inputs.volume_ml, inputs.fwhm_mm) - corrected - 1.0)
 
 
 def bed_slope(effect: Effect) -> float:
@@ -73,7 +74,7 @@ def bootstrap(inputs: Inputs, draws: int, rng: np.random.Generator) -> Uncertain
 
     The contour stays and the true volume is drawn log-normally about it, with its median there: a volume is positive, sensitivities
     are by ln v, and too wide is then as likely as too narrow. β and γ are drawn normally with their covariance, all else as normal
-    factors about 1; draws in which anything is not positive, or the dead time has no solution, are left out.
+    factors about 1, that of partial volume too; draws in which anything is not positive, or the dead time has no solution, are left out.
 
     Raises:
         DosimetryError: most of the draws are impossible.
@@ -119,8 +120,9 @@ def combined(values: Sequence[float], spreads: Sequence[Spread], together: Colle
 def _relative_sds(inputs: Inputs) -> dict[str, float]:
     """Return the terms that act on activity, integral and dose with one and the same sensitivity."""
     return {
-        "recovery": 0.0 if inputs.recovery is None else curve_sd(inputs.recovery, inputs.volume_ml),
-        "registration": inputs.registration_relative_sd,
+        "recovery": 0.0 if inputs.recovery is None else abs(inputs.contrast) * coefficient_sd(inputs.recovery, inputs.volume_ml),
+        "partial volume": inputs.partial_volume_relative_sd,
+        "registration": abs(inputs.contrast) * inputs.registration_relative_sd,
         "dead time": dead_time_slope(inputs.dead_time_factor) * inputs.dead_time_tau_relative_sd,
         "calibration": inputs.calibration_relative_sd,
         "kinetics": float(np.hypot(inputs.kinetics_relative_sd, inputs.model_choice_relative_sd)),
@@ -131,9 +133,13 @@ def _relative_sds(inputs: Inputs) -> dict[str, float]:
 def _input_sds(inputs: Inputs) -> tuple[float, ...]:
     """Return the relative standard uncertainty of every input, before any sensitivity."""
     curve = inputs.recovery
-    of_curve = () if curve is None else (np.sqrt(curve.covariance[0][0]) / curve.beta_ml, np.sqrt(curve.covariance[1][1]) / curve.gamma)
+    of_curve: tuple[float, ...] = ()
+    if curve is not None:
+        scatter = curve.scatter / coefficient(curve, inputs.volume_ml)
+        of_curve = (np.sqrt(curve.covariance[0][0]) / curve.beta_ml, np.sqrt(curve.covariance[1][1]) / curve.gamma, scatter)
     return (
         inputs.volume_relative_sd,
+        inputs.partial_volume_relative_sd,
         inputs.registration_relative_sd,
         inputs.dead_time_tau_relative_sd,
         inputs.calibration_relative_sd,

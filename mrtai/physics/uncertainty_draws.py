@@ -20,14 +20,17 @@ def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[s
     volume_ml = inputs.volume_ml * np.exp(np.sqrt(np.log1p(inputs.volume_relative_sd**2)) * rng.standard_normal(draws))
     factors = _normal_ratios(inputs, draws, rng)
     factors["dead time"] = _dead_time_ratio(inputs, draws, rng)
-    factors["volume"] = _counts_ratio(inputs, volume_ml)
+    by_counts = _counts_ratio(inputs, volume_ml)
     factors["recovery"] = np.ones(draws)
     factors["mass"] = (volume_ml / inputs.volume_ml) ** inputs.mass_exponent
     if inputs.recovery is not None:
         curves = rng.multivariate_normal([inputs.recovery.beta_ml, inputs.recovery.gamma], inputs.recovery.covariance, draws)
         at_volume = _coefficients(inputs.recovery, volume_ml)
-        factors["volume"] *= _coefficients(inputs.recovery, np.array(inputs.volume_ml)) / at_volume
-        factors["recovery"] = at_volume / _coefficients(inputs.recovery, volume_ml, curves)
+        by_counts = by_counts * _coefficients(inputs.recovery, np.array(inputs.volume_ml)) / at_volume
+        off_curve = 1.0 + inputs.recovery.scatter / at_volume * rng.standard_normal(draws)
+        factors["recovery"] = _of_contrast(inputs, at_volume / _coefficients(inputs.recovery, volume_ml, curves) * off_curve)
+    larger = volume_ml / inputs.volume_ml
+    factors["volume"] = _of_contrast(inputs, by_counts / larger) * larger
     possible = np.all([np.isfinite(values) & (values > 0) for values in factors.values()], axis=0)
     if possible.mean() < LEAST_POSSIBLE:
         raise _nothing_known(float(possible.mean()))
@@ -37,13 +40,19 @@ def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[s
 
 def _normal_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[str, Array]:
     sds = {
-        "registration": inputs.registration_relative_sd,
+        "partial volume": inputs.partial_volume_relative_sd,
+        "registration": abs(inputs.contrast) * inputs.registration_relative_sd,
         "calibration": inputs.calibration_relative_sd,
         "kinetics": inputs.kinetics_relative_sd,
         "model": inputs.model_choice_relative_sd,
         "engine": inputs.engine_relative_sd,
     }
     return {term: 1.0 + sd * rng.standard_normal(draws) for term, sd in sds.items()}
+
+
+def _of_contrast(inputs: Inputs, ratio: Array) -> Array:
+    """Return what a ratio of what stands above the surroundings makes of the whole concentration."""
+    return np.asarray(1.0 + inputs.contrast * (ratio - 1.0))
 
 
 def _counts_ratio(inputs: Inputs, volume_ml: Array) -> Array:

@@ -3,20 +3,28 @@
 from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
+from typing import Final
+
+FORMULA_SCATTER: Final = 0.02
+"""By how much spheres of 10 to 60 mm lie off the best curve where a file does not say: that of a Gaussian blur itself, root mean square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """Recovery coefficient of a compact object of volume v [mL]: RC = 1/(1 + (β/v)^γ), fitted to spheres.
 
-    ``covariance`` is that of (``beta_ml``, ``gamma``), row by row.
+    ``covariance`` is that of (``beta_ml``, ``gamma``), row by row; ``scatter`` by how much spheres lie off the curve, one standard
+    deviation of RC.
     """
 
     beta_ml: float
     gamma: float
     covariance: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    scatter: float = 0.0
 
     def __post_init__(self) -> None:
+        if not (isfinite(self.scatter) and self.scatter >= 0):
+            raise ValueError(f"recovery: scatter must be zero or positive, got {self.scatter}")
         if not (self.beta_ml > 0 and self.gamma > 0):
             raise ValueError(f"recovery: beta_ml and gamma must be positive, got {self.beta_ml} mL and {self.gamma}")
         (a, b), (c, d) = self.covariance

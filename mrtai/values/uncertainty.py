@@ -31,11 +31,14 @@ class Inputs:
     """What the numbers of one region rest on. Every ``…_relative_sd`` is a relative standard uncertainty; 0 is perfect knowledge.
 
     Attributes:
-        volume_ml: of the contour.
+        volume_ml: of the sphere that keeps as much of its activity under blur as the region's own shape.
         volume_relative_sd: of the contour as the true outline; it acts through counts, recovery and mass at once.
         fwhm_mm: resolution of the activity images.
         mass_exponent: d ln S / d ln v, by which a wrong mass changes the dose.
         recovery: the curve by which activities were divided, None where they were not.
+        contrast: share of the stated concentration that stands above the surroundings, which alone blur, outline and a displaced scan
+            change; negative where it lies below them.
+        partial_volume_relative_sd: of the activity, for what blur moved and nothing gave back.
         registration_relative_sd: of the integral, from scans that do not lie on the contour; not to be in ``kinetics`` as well.
         dead_time_factor: true over observed count rate, of the scan that weighs most.
         dead_time_tau_relative_sd: of the dead time per event.
@@ -51,6 +54,8 @@ class Inputs:
     fwhm_mm: float
     mass_exponent: float = LU177_MASS_EXPONENT
     recovery: Recovery | None = None
+    contrast: float = 1.0
+    partial_volume_relative_sd: float = 0.0
     registration_relative_sd: float = 0.0
     dead_time_factor: float = 1.0
     dead_time_tau_relative_sd: float = 0.0
@@ -67,6 +72,8 @@ class Inputs:
                 raise ValueError(f"{field.name} must be zero or positive, got {value}")
         if not (0 < self.volume_ml < float("inf") and 0 < self.fwhm_mm < float("inf") and isfinite(self.mass_exponent)):
             raise ValueError(f"uncertainty of {self.volume_ml} mL seen with {self.fwhm_mm} mm, mass exponent {self.mass_exponent}")
+        if not -1.0 <= self.contrast <= 1.0:
+            raise ValueError(f"contrast must lie between -1 and 1, got {self.contrast}")
         if not 1.0 <= self.dead_time_factor < e:
             raise ValueError(f"a paralysable detector's dead time factor lies between 1 and e, got {self.dead_time_factor}")
 
