@@ -75,7 +75,9 @@ class _Targets:
     in_region: NDArray[np.bool_]
 
 
-def mean_doses(cells: Lattice, tia_bq_s: Mapping[str, float], kernel: PointKernel, rng: np.random.Generator) -> dict[str, MeanDose]:
+def mean_doses(
+    cells: Lattice, tia_bq_s: Mapping[str, float], kernel: PointKernel, rng: np.random.Generator, relative_se: float = RELATIVE_SE
+) -> dict[str, MeanDose]:
     """Return the mean dose of every exclusive region and of ``remainder`` (the body in no region).
 
     Args:
@@ -83,6 +85,7 @@ def mean_doses(cells: Lattice, tia_bq_s: Mapping[str, float], kernel: PointKerne
         tia_bq_s: time-integrated activity by region; regions without are cold.
         kernel: energy around a point source.
         rng: for target points, directions and distances.
+        relative_se: standard error to stop at, relative to the region's mean dose.
     """
     number = cells.anatomy.region_of_tissue
     per_ml = np.array([tia_bq_s.get(name, 0.0) for name in cells.regions]) / cells.volume_ml
@@ -97,18 +100,23 @@ def mean_doses(cells: Lattice, tia_bq_s: Mapping[str, float], kernel: PointKerne
     squared = (q_of_tissue**2).astype(np.float32)[cells.cells.centre]
     expected = [np.sqrt(ndimage.gaussian_filter(squared, part.reach_mm / LATTICE_MM, truncate=3.0)) for part in radiations]
     parts = list(zip(radiations, expected, strict=True))
-    return {name: _mean_dose(cells, region, parts, q_of_tissue, rng) for region, name in enumerate(cells.regions)}
+    return {name: _mean_dose(cells, region, parts, q_of_tissue, (rng, relative_se)) for region, name in enumerate(cells.regions)}
 
 
 def _mean_dose(
-    cells: Lattice, region: int, parts: list[tuple[_Radiation, NDArray[np.float32]]], q_of_tissue: Array, rng: np.random.Generator
+    cells: Lattice,
+    region: int,
+    parts: list[tuple[_Radiation, NDArray[np.float32]]],
+    q_of_tissue: Array,
+    drawn_until: tuple[np.random.Generator, float],
 ) -> MeanDose:
     """Return the mean dose of one region from as many pairs as its standard error needs, each batch where the error is."""
+    rng, relative_se = drawn_until
     drawn = [(_targets(cells, region, expected), radiation) for radiation, expected in parts]
     sums = [_batch(cells, targets, radiation, q_of_tissue, rng) for targets, radiation in drawn]
     for _ in range(LARGEST_BATCHES):
         dose, error = np.array([_ratio(s) for s in sums]).T
-        if np.hypot(*error) <= RELATIVE_SE * dose.sum():
+        if np.hypot(*error) <= relative_se * dose.sum():
             break
         worst = int(np.argmax(error))
         sums[worst] = sums[worst] + _batch(cells, *drawn[worst], q_of_tissue, rng)

@@ -11,7 +11,7 @@ from mrtai.simulate import kinetics, scanner
 from mrtai.simulate.anatomy import Anatomy, torso
 from mrtai.simulate.lattice import lattice
 from mrtai.simulate.noise import noisy
-from mrtai.simulate.pairs import mean_doses
+from mrtai.simulate.pairs import RELATIVE_SE, mean_doses
 from mrtai.simulate.truth import true_regions
 from mrtai.simulate.voxelise import Voxelised, voxelised
 from mrtai.units import BQ_PER_MBQ, SECONDS_PER_HOUR
@@ -41,6 +41,7 @@ class Settings:
         scanner: ``exact``, ``ideal`` or ``clinical``.
         kinetics: ``mono`` or ``population``.
         name: the virtual patient's name, DICOM style.
+        dose_relative_se: standard error of the true mean doses.
         agent: name of the agent as it shall stand in the headers; that of the priors when empty.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     kinetics: str = kinetics.MONO
     name: str = "Virtual^Patient"
     agent: str = ""
+    dose_relative_se: float = RELATIVE_SE
 
     def __post_init__(self) -> None:
         if self.scanner not in (scanner.EXACT, scanner.IDEAL, scanner.CLINICAL):
@@ -106,7 +108,7 @@ def virtual_patient(*, nuclide: Nuclide, kernel: PointKernel, settings: Settings
         tell(f"scan {index + 1}", 0.2 + 0.4 * index / len(settings.times_h))
         scans.append(_scan(scene, curves, settings, index, rng))
     tell("true doses", 0.6)
-    doses = mean_doses(cells, {curve.region: kinetics.tia_bq_s(curve) for curve in curves}, kernel, rng["dose"])
+    doses = mean_doses(cells, {curve.region: kinetics.tia_bq_s(curve) for curve in curves}, kernel, rng["dose"], settings.dose_relative_se)
     tell("done", 1.0)
     agent = settings.agent or settings.priors.agent
     return VirtualPatient(
