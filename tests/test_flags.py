@@ -59,11 +59,11 @@ def drawn(kidney=KIDNEY, spleen=SPLEEN, grid=GRID):
     return Labels(kidney * 1 + spleen * 2, {1: "kidney_left", 2: "spleen"}, grid)
 
 
-def draft(of, labels=None, method="auto", dose=None, check=None, protocol=PROTOCOL):
-    return drafted_by(GivenLabels(labels or drawn()), of, method, dose, check, protocol)
+def draft(of, labels=None, method="auto", dose=None, check=None, protocol=PROTOCOL, aligner=lambda fixed, moving: IDENTITY):
+    return drafted_by(GivenLabels(labels or drawn()), of, method, dose, check, protocol, aligner)
 
 
-def drafted_by(segmenter, of, method="auto", dose=None, check=None, protocol=PROTOCOL):
+def drafted_by(segmenter, of, method="auto", dose=None, check=None, protocol=PROTOCOL, aligner=lambda fixed, moving: IDENTITY):
     decay = nuclide("Lu-177")
     model = tac_model(method, known_beside(decay, PROTOCOL))
     names = {
@@ -74,7 +74,6 @@ def drafted_by(segmenter, of, method="auto", dose=None, check=None, protocol=PRO
         "check": "none" if check is None else "monte-carlo",
     }
     alone = chain("Lu-177", NUCLEAR_DATA)
-    aligner = lambda fixed, moving: IDENTITY  # noqa: E731
     engines = Engines(decay, aligner, segmenter, model, dose or Local(decay), check, alone, names)
     report = results(dose_cycle(of, protocol, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
@@ -243,6 +242,23 @@ def test_recovery_is_given_back_where_the_protocol_says_so_and_shown_where_it_do
     assert dose["recovery"]["mean"] / dose["off"]["mean"] == pytest.approx(1 / spleen["off"]["recovery"], rel=0.01)
     assert "recovery" in {term["term"] for term in spleen["recovery"]["uncertainty_budget"]}
     assert "recovery" not in {term["term"] for term in spleen["off"]["uncertainty_budget"]}
+    # what was not given back counts as large as it is; a sixth of what surrounds the spleen is the kidney, four times as hot
+    terms = {term["term"]: term["relative_sd"] for term in spleen["off"]["uncertainty_budget"]}
+    assert terms["partial volume"] == pytest.approx(0.88 * (1 / spleen["off"]["recovery"] - 1), rel=0.03)
+    assert "partial volume" not in {term["term"] for term in spleen["recovery"]["uncertainty_budget"]}
+
+
+def test_a_small_region_without_any_curve_is_not_stated_as_if_blur_took_nothing():
+    small = box((8, 8, 14), (10, 10, 16))
+    shares = {}
+    for name, mask in (("spleen", SPLEEN), ("lesion_1", small)):
+        _, regions = draft(cycle(FALLING), Labels(KIDNEY * 1 + mask * 2, {1: "kidney_left", 2: name}, GRID))
+        row = regions[name]
+        assert row["recovery"] is None
+        shares[name] = {term["term"]: term["relative_sd"] for term in row["uncertainty_budget"]}["partial volume"]
+        assert "DOSE_UNCERTAIN" in codes(row["flags"])
+    # 0.5 mL keep a fifth of their activity under 11 mm, 4.1 mL half of it
+    assert 0.5 < shares["spleen"] < 1.3 and shares["lesion_1"] > 1.2
 
 
 def test_recovery_without_a_curve_is_told_and_a_very_low_one_too():
@@ -266,6 +282,25 @@ def test_a_site_weighs_flags_and_what_it_withholds_has_no_numbers():
         assert row["absorbed_dose_gy"]["mean"] is row["absorbed_dose_gy"]["mean_sd"] is row["tia_mbq_h"] is row["tia_sd_mbq_h"] is None
         assert row["uncertainty_budget"] == []
     assert regions["remainder"]["absorbed_dose_gy"]["mean"] > 0
+
+
+def test_a_flag_of_the_case_that_withholds_leaves_no_number():
+    lone = cycle(FALLING[:1])
+    report, regions = draft(lone)
+    assert "FEWER_SCANS" in codes(report["flags"]) and regions["spleen"]["absorbed_dose_gy"]["mean"] > 0
+    report, regions = draft(lone, protocol=replace(PROTOCOL, gates={"FEWER_SCANS": Severity.WITHHELD}))
+    assert report["verdict"] == "withheld" and report["check"] == []
+    for row in regions.values():
+        assert row["verdict"] == "withheld" and "CASE_WITHHELD" in codes(row["flags"])
+        assert row["absorbed_dose_gy"]["mean"] is row["tia_mbq_h"] is row["radiobiology"]["bed_gy"] is None
+
+
+def test_a_scan_that_could_not_be_registered_is_not_taken_as_lying_right():
+    for residual_mm in (0.0, None):
+        lost = lambda fixed, moving, mm=residual_mm: replace(IDENTITY, residual_mm=mm)  # noqa: E731
+        _, regions = draft(cycle(FALLING), aligner=lost)
+        terms = {term["term"]: term["relative_sd"] for term in regions["spleen"]["uncertainty_budget"]}
+        assert (terms.get("registration", 0.0) > 0.1) is (residual_mm is None)
 
 
 def test_contours_on_the_wrong_side_are_told_whoever_drew_them():

@@ -12,6 +12,7 @@ made = runpy.run_path(str(Path(__file__).with_name("test_flags.py")))
 UNIT = re.compile(r"_(mbq|mbq_h|gy|h|s|mm|ml|g|bq|per_h)$")
 PURE = {
     *("cycle", "index", "found_in_scans", "probability_off_20_percent", "volume_fraction", "relative_sd", "share", "recovery", "g"),
+    "percentiles_relative_sd",
     *("dead_time_factor", "fraction_before_first_scan", "fraction_after_last_scan", "difference", "rmblr", "haematocrit"),
     *("goodness", "weights", "covariance", "matrix", "terms"),
 }
@@ -54,6 +55,15 @@ def test_every_dose_integral_and_activity_has_its_uncertainty(document):
             assert sum(term["share"] for term in row["uncertainty_budget"]) == pytest.approx(1.0)
             squares = sum(term["relative_sd"] ** 2 for term in row["uncertainty_budget"])
             assert squares**0.5 * dose["mean"] == pytest.approx(dose["mean_sd"], rel=1e-5)
-            assert (row["radiobiology"]["bed_gy"] is None) == (row["radiobiology"]["bed_sd_gy"] is None)
+            effect = row["radiobiology"]
+            assert (effect["bed_gy"] is None) == (effect["bed_sd_gy"] is None) == (effect["eqd2_sd_gy"] is None)
+            assert effect["bed_gy"] is None or effect["eqd2_sd_gy"] / effect["eqd2_gy"] == pytest.approx(
+                effect["bed_sd_gy"] / effect["bed_gy"]
+            )
+            assert dose["percentiles_relative_sd"] * dose["mean"] == pytest.approx(dose["mean_sd"], rel=1e-5)
+            if row["kinetics"]["tia_68_mbq_h"]:
+                # what is stated of the integral is of all that enters it, like its standard uncertainty
+                low, high = row["kinetics"]["tia_68_mbq_h"]
+                assert (high - low) / 2 > 0.9 * row["tia_sd_mbq_h"], row["name"]
         assert len(row["time_activity"]["activity_sd_mbq"]) == len(row["time_activity"]["activity_mbq"])
     assert told >= 3

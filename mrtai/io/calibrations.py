@@ -39,8 +39,9 @@ def read_calibration(path: Path) -> Calibration:
             valid_from=_instant(table, "valid_from", where),
             valid_to=_instant(table, "valid_to", where),
             sha256=hashlib.sha256(content).hexdigest(),
-            dead_time_tau_us=_dead_time(table, where),
+            dead_time_tau_us=_dead_time(table, where, "tau_us"),
             recovery=_recovery(table, where),
+            dead_time_tau_sd_us=_dead_time(table, where, "tau_sd_us") or 0.0,
         )
     except (ValueError, TypeError, OverflowError) as fault:
         raise DosimetryError("impossible values", where=where, found=str(fault), remedy="correct them", code=CODE) from fault
@@ -104,12 +105,12 @@ def _instant(table: dict[str, Any], key: str, where: str) -> datetime:
     return value
 
 
-def _dead_time(table: dict[str, Any], where: str) -> float | None:
+def _dead_time(table: dict[str, Any], where: str, key: str) -> float | None:
     part = table.get("dead_time")
     if part is None:
         return None
-    require_keys(part, {"tau_us"}, where=f"{where} [dead_time]", code=CODE)
-    return _float(part, "tau_us", where)
+    require_keys(part, {"tau_us", "tau_sd_us"}, where=f"{where} [dead_time]", code=CODE)
+    return _float(part, key, where) if key == "tau_us" or key in part else None
 
 
 def _recovery(table: dict[str, Any], where: str) -> Recovery | None:

@@ -35,6 +35,7 @@ class Scale:
     dead_time_factor: float = 1.0
     flags: tuple[Flag, ...] = ()
     recovery: Recovery | None = None
+    dead_time_tau_relative_sd: float = 0.0
 
 
 def is_spect(series: Series) -> bool:
@@ -100,7 +101,8 @@ def scale_of(series: Series, *, voxel_ml: float, nuclide: str, started_at: datet
         decay_during_scan=1.0,
     )
     sd = calibration.sensitivity_sd / calibration.sensitivity_cps_per_mbq
-    return Scale(concentration * factor, calibration.sha256, sd, factor, flags, calibration.recovery)
+    tau_sd = calibration.dead_time_tau_sd_us / calibration.dead_time_tau_us if calibration.dead_time_tau_us else 0.0
+    return Scale(concentration * factor, calibration.sha256, sd, factor, flags, calibration.recovery, tau_sd)
 
 
 def counting(series: Series) -> tuple[int, int, float]:

@@ -115,6 +115,7 @@ def _visit(index: int, scan: Scan, own: Sequence[Series], settled: Settled, choi
         calibration_sd=scale.relative_sd,
         dead_time_factor=scale.dead_time_factor,
         recovery=scale.recovery,
+        dead_time_tau_relative_sd=scale.dead_time_tau_relative_sd,
         flags=flags + (contours.flags if contours else ()),
     )
     read = (*series.inputs, *(ct_series.inputs if ct_series else ()), *(InputFile(one.uid, one.sha256) for one in objects))

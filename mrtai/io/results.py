@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jsonschema import Draft202012Validator
 
-from mrtai.physics.radiobiology import rbe_weighted_gy
+from mrtai.physics.radiobiology import eqd2_gy, rbe_weighted_gy
+from mrtai.physics.kinetics import with_integral
 from mrtai.physics.region_uncertainty import effect_of, probability_off
 from mrtai.physics.uncertainty import bed_slope
 from mrtai.physics.verdict import verdict
@@ -191,7 +192,7 @@ def _region(region: RegionDose, report: Report) -> Json:
         "recovery": rounded(region.recovery),
         "source_name": region.source_name,
         "time_activity": time_activity(fit.curve if fit else region.curve, region.common_relative_sd),
-        "kinetics": kinetics(fit),
+        "kinetics": kinetics(_with_whole_sd(region)),
         "tia_mbq_h": scaled(tia_bq_s, BQ_S_PER_MBQ_H),
         "tia_sd_mbq_h": scaled(_tia_sd_bq_s(region), BQ_S_PER_MBQ_H),
         "tiac_h": scaled(tia_bq_s, cycle.administration.administered_bq * SECONDS_PER_HOUR),
@@ -298,6 +299,13 @@ def _part(dose: DoseStatistics | None, kind: str) -> float | None:
     return rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
 
 
+def _with_whole_sd(region: RegionDose) -> Fit | None:
+    """Return the fit whose intervals and chance of a large error hold all that enters Ã, as its standard uncertainty does."""
+    if region.fit is None or region.tia_relative_sd is None or region.fit.tia_sd_bq_s is None:
+        return region.fit
+    return with_integral(region.fit, region.fit.tia_bq_s, region.tia_relative_sd * region.fit.tia_bq_s)
+
+
 def _tia_sd_bq_s(region: RegionDose) -> float | None:
     """Return the total standard uncertainty of Ã [Bq s], where no budget could be made that of its curve and the calibration."""
     if region.fit is None or region.tia_relative_sd is None:
@@ -308,11 +316,13 @@ def _tia_sd_bq_s(region: RegionDose) -> float | None:
 def _intervals(dose: DoseStatistics | None, spread: Spread | None) -> Json:
     """Return the mean dose's intervals [Gy] and the chance of a large error, None each where no uncertainty is known."""
     if dose is None or spread is None:
-        return {"mean_68": None, "mean_95": None, "probability_off_20_percent": None}
+        return {"mean_68": None, "mean_95": None, "probability_off_20_percent": None, "percentiles_relative_sd": None}
     return {
         "mean_68": _column(dose.mean_gy * end for end in spread.interval_68),
         "mean_95": _column(dose.mean_gy * end for end in spread.interval_95),
         "probability_off_20_percent": rounded(probability_off(spread.relative_sd)),
+        # of what scales the whole map; what noise and blur do between the voxels of a region is not in it
+        "percentiles_relative_sd": rounded(spread.relative_sd),
     }
 
 
@@ -329,13 +339,15 @@ def _bed_sd_gy(region: RegionDose) -> float | None:
 def _radiobiology(region: RegionDose) -> Json:
     biological = region.biological
     parameters = biological.parameters if biological else None
+    bed_sd_gy = _bed_sd_gy(region)
     return {
         "alpha_beta_gy": rounded(parameters.alpha_beta_gy) if parameters else None,
         "repair_half_life_h": rounded(parameters.repair_half_life_h) if parameters else None,
         "g": rounded(biological.g) if biological else None,
         "bed_gy": rounded(biological.bed_gy) if biological else None,
-        "bed_sd_gy": rounded(_bed_sd_gy(region)),
+        "bed_sd_gy": rounded(bed_sd_gy),
         "eqd2_gy": rounded(biological.eqd2_gy) if biological else None,
+        "eqd2_sd_gy": rounded(eqd2_gy(bed_sd_gy, biological.parameters.alpha_beta_gy)) if biological and bed_sd_gy is not None else None,
         "from": "mean dose" if biological else None,
     }
 

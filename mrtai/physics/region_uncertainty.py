@@ -64,6 +64,7 @@ def inputs_of(
     own = np.sqrt(max((fit.tia_sd_bq_s / fit.tia_bq_s) ** 2 - fits.common_relative_sd**2, 0.0))
     recovery = _worst_curve(sphere_ml, aligned, protocol) if protocol.partial_volume == RECOVERY and name in fits.recovery else None
     contrast, moved_away = _blurred(name, shares, fits, corrected=recovery is not None, fwhm_mm=protocol.spect_fwhm_mm)
+    busiest = max(aligned.cycle.time_points, key=lambda point: point.dead_time_factor)
     return Inputs(
         volume_ml=sphere_ml,
         volume_relative_sd=_outline_sd(size[0], outlined, aligned, protocol) if value else 0.0,
@@ -72,7 +73,8 @@ def inputs_of(
         contrast=contrast,
         partial_volume_relative_sd=moved_away,
         registration_relative_sd=float(np.linalg.norm(moved)) if value else 0.0,
-        dead_time_factor=max(point.dead_time_factor for point in aligned.cycle.time_points),
+        dead_time_factor=busiest.dead_time_factor,
+        dead_time_tau_relative_sd=busiest.dead_time_tau_relative_sd,
         calibration_relative_sd=fits.common_relative_sd,
         kinetics_relative_sd=float(own),
         engine_relative_sd=_engine_sd(size, protocol),

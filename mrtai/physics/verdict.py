@@ -28,14 +28,17 @@ def weighed(flags: Iterable[Flag], gates: Mapping[str, Severity]) -> tuple[Flag,
 def gated(report: Report) -> Report:
     """Return the draft with every flag weighed as the protocol says, and without the numbers of regions that are then withheld.
 
-    What is withheld for other reasons has no numbers already. A union of a region that is withheld here is withheld, too.
+    What is withheld for other reasons has no numbers already. A union of a region that is withheld here is withheld, too; so is every
+    region where a flag of the case or of one of its scans is.
     """
     gates = report.protocol.gates
     if not gates:
         return report
-    rows = tuple(_withheld(replace(row, flags=weighed(row.flags, gates))) for row in report.regions)
-    gone = {row.name for row, before in zip(rows, report.regions, strict=True) if row.dose is None and before.dose is not None}
     aligned = report.aligned
+    above = (report.flags, aligned.flags, aligned.cycle.flags, *(of.flags for of in (*aligned.cycle.time_points, *aligned.alignments)))
+    whole = _case_withheld([flag for flags in above for flag in weighed(flags, gates)])
+    rows = tuple(_withheld(replace(row, flags=(*weighed(row.flags, gates), *whole))) for row in report.regions)
+    gone = {row.name for row, before in zip(rows, report.regions, strict=True) if row.dose is None and before.dose is not None}
     cycle = replace(
         aligned.cycle,
         flags=weighed(aligned.cycle.flags, gates),
@@ -48,10 +51,19 @@ def gated(report: Report) -> Report:
         report,
         regions=rows,
         check=tuple(check for check in report.check if check.region not in without),
-        marrow=tuple(_marrow(replace(dose, flags=weighed(dose.flags, gates)), gone) for dose in report.marrow),
+        marrow=tuple(_marrow(replace(dose, flags=(*weighed(dose.flags, gates), *whole)), gone) for dose in report.marrow),
         flags=weighed(report.flags, gates),
         aligned=replace(aligned, cycle=cycle, alignments=alignments, flags=weighed(aligned.flags, gates)),
     )
+
+
+def _case_withheld(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Return the flag that withholds every number of a case, where one of the flags of case or scans is withheld."""
+    codes = sorted({flag.code for flag in flags if flag.severity is Severity.WITHHELD})
+    if not codes:
+        return ()
+    text = f"The case is withheld by the protocol: {', '.join(codes)}."
+    return (Flag("CASE_WITHHELD", Severity.WITHHELD, text, "Settle what the case's or the scan's flag tells first."),)
 
 
 def _withheld(row: RegionDose) -> RegionDose:

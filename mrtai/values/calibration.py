@@ -39,7 +39,7 @@ class Calibration:
     Attributes:
         sensitivity_cps_per_mbq: counts per second and MBq **per detector head**.
         sensitivity_sd: its standard uncertainty, in the same unit.
-        dead_time_tau_us: paralysable dead time per event, None when not measured.
+        dead_time_tau_us: paralysable dead time per event, None when not measured; ``dead_time_tau_sd_us`` its standard uncertainty.
         recovery: recovery coefficients by volume, None when not measured.
         sha256: digest of the file.
     """
@@ -54,9 +54,12 @@ class Calibration:
     sha256: str
     dead_time_tau_us: float | None = None
     recovery: Recovery | None = None
+    dead_time_tau_sd_us: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.sensitivity_cps_per_mbq > 0:
             raise ValueError(f"calibration: sensitivity must be positive, got {self.sensitivity_cps_per_mbq} cps/MBq")
+        if not (isfinite(self.dead_time_tau_sd_us) and self.dead_time_tau_sd_us >= 0):
+            raise ValueError(f"calibration: tau_sd_us must be zero or positive, got {self.dead_time_tau_sd_us}")
         if self.valid_to <= self.valid_from:
             raise ValueError(f"calibration: valid_to {self.valid_to} is not after valid_from {self.valid_from}")

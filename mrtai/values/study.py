@@ -42,6 +42,7 @@ class TimePoint:
         recovery: the camera's recovery curve, where that file has one.
         dead_time_factor: factor applied for dead time; 1 when none was.
         flags: doubtful states of this scan.
+        dead_time_tau_relative_sd: relative standard uncertainty of the dead time per event, where the calibration states it.
     """
 
     index: int
@@ -58,6 +59,7 @@ class TimePoint:
     dead_time_factor: float = 1.0
     recovery: Recovery | None = None
     flags: tuple[Flag, ...] = ()
+    dead_time_tau_relative_sd: float = 0.0
 
     def __post_init__(self) -> None:
         self.spect.require(Quantity.ACTIVITY_CONCENTRATION)

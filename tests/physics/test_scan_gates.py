@@ -13,6 +13,7 @@ from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.scan_gates import displacement_mm, scale_flags
 from mrtai.simulate.solids import rotation
 from mrtai.values.curve import Curve
+from mrtai.values.flag import Severity
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -87,6 +88,21 @@ def test_a_scan_off_scale_by_15_percent_is_told(scan_number):
     factors = np.ones(3)
     factors[scan_number] = 1.15
     assert [flag.code for flag in scale_flags(fitted(lambda _: factors))] == ["SCAN_OFF_SCALE"]
+
+
+def phases(number):
+    """Return what a second phase of a share of its own makes of a region's activity, relative to one exponential."""
+    share = (0.2, 0.75, 0.4, 0.6, 0.25, 0.7, 0.3, 0.5)[number]
+    slow_h, fast_h = (60.0, 100.0, 80.0, 110.0, 70.0, 90.0, 105.0, 65.0)[number], (18.0, 24.0, 35.0, 20.0, 40.0, 30.0, 15.0, 28.0)[number]
+    both = share * 2 ** (-T_H / fast_h) + (1 - share) * 2 ** (-T_H / slow_h)
+    return both / 2 ** (-T_H / np.linspace(40, 90, 8)[number])
+
+
+def test_two_phases_that_differ_between_regions_are_no_scan_off_scale():
+    flags = scale_flags(fitted(phases))
+    assert [(flag.code, flag.severity) for flag in flags] == [("PHASE_MISSING", Severity.INFO)]
+    # a scan in the middle that reads too high makes curves concave, which no washout does
+    assert [flag.code for flag in scale_flags(fitted(lambda n: np.array([1.0, 1.4, 1.0]) * phases(n)))] == ["SCAN_OFF_SCALE"]
 
 
 def test_noise_and_a_few_regions_of_another_shape_are_no_scale():

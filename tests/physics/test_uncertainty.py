@@ -51,6 +51,9 @@ CONFIGURATIONS = {
     "curve alone": replace(PERFECT, volume_ml=5.0, recovery=CURVE),
     "near the detector's ceiling": replace(PERFECT, dead_time_factor=1.6, dead_time_tau_relative_sd=0.02),
     "kinetics alone": replace(PERFECT, kinetics_relative_sd=0.05, model_choice_relative_sd=0.03),
+    "lesion in a warm liver": replace(KIDNEY, volume_ml=20.0, contrast=0.5),
+    "colder than around it": replace(KIDNEY, volume_ml=40.0, contrast=-0.4, recovery=None, partial_volume_relative_sd=0.04),
+    "spheres off the curve": replace(PERFECT, volume_ml=60.0, recovery=replace(CURVE, scatter=0.03), contrast=0.8),
     "strong effect": replace(KIDNEY, effect=Effect(40.0, 0.9, 2.5)),
     "alpha emitter in a sharp image": replace(KIDNEY, fwhm_mm=5.0, mass_exponent=-1.0, volume_ml=30.0),
 }
@@ -126,6 +129,39 @@ def test_volume_acts_once_through_counts_recovery_and_mass(recovery, volume_ml):
     numerical = log_derivative(dose, volume_ml)
     assert activity_slope(inputs) + LU177_MASS_EXPONENT == pytest.approx(numerical, rel=1e-3)
     assert propagated(inputs).dose.relative_sd == pytest.approx(abs(numerical) * 0.04, rel=1e-3)
+
+
+@pytest.mark.parametrize("recovery", [None, CURVE])
+@pytest.mark.parametrize("around", [0.0, 0.4, 1.0, 1.8])
+def test_volume_acts_only_on_what_stands_above_the_surroundings(recovery, around):
+    """A sphere of concentration 1 in an even background, measured by its mean within a contour that is too wide or too narrow."""
+    volume_ml = 20.0
+
+    def mean(contour_ml):
+        return around + (1.0 - around) * float(content_ml(contour_ml, volume_ml, 11.0)) / contour_ml
+
+    def stated(contour_ml):
+        recovered = 1.0 if recovery is None else coefficient(recovery, contour_ml)
+        return contour_ml * (around + (mean(contour_ml) - around) / recovered)
+
+    contrast = 1.0 - around / (stated(volume_ml) / volume_ml)
+    inputs = replace(PERFECT, volume_ml=volume_ml, recovery=recovery, contrast=contrast)
+    assert activity_slope(inputs) == pytest.approx(log_derivative(stated, volume_ml), rel=1e-3)
+
+
+def test_a_concentration_that_is_even_across_the_outline_needs_no_outline():
+    inputs = replace(PERFECT, volume_relative_sd=0.05, contrast=0.0, registration_relative_sd=0.05, recovery=CURVE)
+    known = propagated(inputs)
+    assert known.activity.relative_sd == pytest.approx(0.05)
+    assert known.dose.relative_sd == pytest.approx((1 + LU177_MASS_EXPONENT) * 0.05)
+    with pytest.raises(ValueError, match="contrast"):
+        replace(inputs, contrast=1.5)
+
+
+def test_spheres_that_lie_off_the_curve_make_every_coefficient_uncertain():
+    known = replace(CURVE, covariance=((0.0, 0.0), (0.0, 0.0)), scatter=0.03)
+    inputs = replace(PERFECT, recovery=known)
+    assert propagated(inputs).dose.relative_sd == pytest.approx(0.03 / coefficient(known, 150.0))
 
 
 @pytest.mark.parametrize("dose_gy", [0.1, 4.0, 60.0])
