@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jsonschema import Draft202012Validator
 
-from mrtai.physics.radiobiology import eqd2_gy, rbe_weighted_gy
 from mrtai.physics.kinetics import with_integral
+from mrtai.physics.radiobiology import eqd2_gy, rbe_weighted_gy
 from mrtai.physics.region_uncertainty import effect_of, probability_off
 from mrtai.physics.uncertainty import bed_slope
 from mrtai.physics.verdict import verdict

@@ -53,7 +53,7 @@ def equivalent_sphere_ml(kept: float, fwhm_mm: float) -> float:
     """Return the volume of the sphere that keeps that share of its activity, within 0.1 µL and 10 m³."""
 
     def excess(log_volume: float) -> float:
-        volume_ml = np.exp(log_volume)
+        volume_ml = float(np.exp(log_volume))
         return float(content_ml(volume_ml, volume_ml, fwhm_mm)) / volume_ml - kept
 
     low, high = np.log(SPHERES_ML).tolist()

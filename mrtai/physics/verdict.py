@@ -35,7 +35,8 @@ def gated(report: Report) -> Report:
     if not gates:
         return report
     aligned = report.aligned
-    above = (report.flags, aligned.flags, aligned.cycle.flags, *(of.flags for of in (*aligned.cycle.time_points, *aligned.alignments)))
+    of_scans = (*(point.flags for point in aligned.cycle.time_points), *(one.flags for one in aligned.alignments))
+    above = (report.flags, aligned.flags, aligned.cycle.flags, *of_scans)
     whole = _case_withheld([flag for flags in above for flag in weighed(flags, gates)])
     rows = tuple(_withheld(replace(row, flags=(*weighed(row.flags, gates), *whole))) for row in report.regions)
     gone = {row.name for row, before in zip(rows, report.regions, strict=True) if row.dose is None and before.dose is not None}
