@@ -122,7 +122,7 @@ def rates(aligned: Aligned, engine: DoseEngine) -> tuple[Image, ...]:
 def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engines) -> Report:
     """Return the draft: dose, volume, kinetics and flags of every region and union, and when to scan again while scans are missing."""
     aligned, fits = maps.aligned, maps.fits
-    maps = replace(maps, contours=maps.contours.with_flags(hot_spot_flags(aligned, fits.labels)))
+    maps = replace(maps, contours=maps.contours.with_flags(hot_spot_flags(aligned, fits.labels)), kernel=engines.kernel)
     scan_flags = (*displaced_flags(aligned, fits.labels, protocol.spect_fwhm_mm), *scale_flags(fits))
     regions = tuple(named(row) for row in region_doses(maps, protocol, engines.nuclide, engines.kinetics))
     provisional = visits([point.t_h for point in aligned.cycle.time_points]) < protocol.expected_scans

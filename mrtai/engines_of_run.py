@@ -20,6 +20,7 @@ from mrtai.physics.chain import chain
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.chain import Chain
 from mrtai.values.half_life import Known
+from mrtai.values.kernel import PointKernel
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import NO_SEGMENTER, PARTIAL_VOLUME, TOTAL_SEGMENTATOR
 from mrtai.values.protocol import Protocol as DosimetryProtocol
@@ -32,7 +33,8 @@ class Engines:
     """What fills the sockets of this run for one nuclide, with the names the report gives them (room → engine).
 
     ``known`` is what the kinetics know beside the scans; without it no next scan is proposed. ``blood`` fits blood samples, else
-    ``kinetics`` does. ``models`` are the digests of the trained models among them, by name.
+    ``kinetics`` does. ``models`` are the digests of the trained models among them, by name. ``kernel`` is the energy around a decay,
+    where one is shipped.
     """
 
     nuclide: Nuclide
@@ -48,6 +50,7 @@ class Engines:
     known: Known | None = None
     blood: TacModel | None = None
     models: Mapping[str, str] = field(default_factory=dict)
+    kernel: PointKernel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,15 @@ def engines_for(
         known=known,
         blood=BloodFit(known),
         models={model.label: model.sha256 for model in drawing.models},
+        kernel=_kernel(protocol.nuclide),
     )
+
+
+def _kernel(name: str) -> PointKernel | None:
+    try:
+        return NUCLEAR_DATA.point_kernel(name)
+    except DosimetryError:  # only uncertainties would use it, and they have a default
+        return None
 
 
 def _drawing(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> Drawing:

@@ -18,10 +18,12 @@ from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.region_uncertainty import LEANING, effect_of, inputs_of, region_uncertainty, uncertainty_flags, united
 from mrtai.physics.resample import averaged
 from mrtai.physics.tissue import density
+from mrtai.physics.uncertainty_inputs import mass_exponent
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image
+from mrtai.values.kernel import PointKernel
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
@@ -40,6 +42,7 @@ class Maps:
     """What regions are measured in: maps of one case on the common grid, contours on their own.
 
     ``other``: dose with recovery where the draft's is without, and the other way round; None where no recovery curve is known.
+    ``kernel``: energy around a decay, where one is known, for how a wrong mass changes the dose.
     """
 
     aligned: Aligned
@@ -47,6 +50,7 @@ class Maps:
     fits: RegionFits
     dose: Dose
     other: Dose | None = None
+    kernel: PointKernel | None = None
 
     @cached_property
     def other_gy(self) -> NDArray[Any] | None:
@@ -173,7 +177,10 @@ def _uncertainty(
     if fit is None or dose is None:
         return None, ()
     inputs = inputs_of(name, fit, aligned=maps.aligned, fits=maps.fits, outlined=maps.contours.grid, protocol=protocol, size=size)
-    return (None, ()) if inputs is None else region_uncertainty(replace(inputs, effect=effect_of(dose, biological)))
+    if inputs is None:
+        return None, ()
+    exponent = inputs.mass_exponent if maps.kernel is None else mass_exponent(maps.kernel, size[0])
+    return region_uncertainty(replace(inputs, effect=effect_of(dose, biological), mass_exponent=exponent))
 
 
 def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mapping[str, Uncertainty], protocol: Protocol) -> RegionDose:

@@ -31,6 +31,9 @@ ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17),
 """In soft tissue, and in lung or bone: the largest errors of region means of 177Lu against Monte Carlo on the page
 docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ."""
 
+CONVOLUTION_OF: Final = {"Lu-177": (0.01, 0.04), "I-131": (0.01, 0.02), "Y-90": (0.02, 0.02)}
+"""The same by nuclide; another one is known no better than the worst of these."""
+
 SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
 
@@ -115,6 +118,9 @@ def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Pr
 
 def _engine_sd(size: tuple[float, float], protocol: Protocol) -> float:
     soft, other = ENGINE_RELATIVE_SD[protocol.dose_engine]
+    if protocol.dose_engine == "convolution":
+        worst = tuple(max(of) for of in zip(*CONVOLUTION_OF.values(), strict=True))
+        soft, other = CONVOLUTION_OF.get(protocol.nuclide, worst)
     return soft if SOFT_KG_PER_ML[0] < size[1] / size[0] < SOFT_KG_PER_ML[1] else other
 
 

@@ -10,6 +10,7 @@ from scipy.special import erf
 
 from mrtai.units import FWHM_PER_SIGMA, MM3_PER_ML
 from mrtai.values.grid import Array
+from mrtai.values.kernel import PointKernel
 
 NODES = 64
 FARTHEST = 8.0
@@ -81,6 +82,18 @@ def registration_sd(volume_ml: float, fwhm_mm: float, residual_mm: float) -> flo
     density = weights * far_mm**2 * np.exp(-0.5 * (far_mm / axis_mm) ** 2)
     loss = 1.0 - _displaced_ml(volume_ml, fwhm_mm, far_mm) / content_ml(volume_ml, volume_ml, fwhm_mm)
     return float(np.sqrt(np.sum(density * loss**2) / density.sum()))
+
+
+def mass_exponent(kernel: PointKernel, volume_ml: float) -> float:
+    """Return d ln S / d ln v of a sphere's dose from its own decays in water: -1 + d ln φ / d ln v.
+
+    What the sphere keeps of the energy left at a distance d is its overlap with itself moved by d, 1 - 3d/(4r) + d³/(16r³) up to d = 2r;
+    by ln v that grows by (d/(4r) - d³/(16r³)). Energy that stays where it is made gives -1, photons that leave anyway near -2/3.
+    """
+    away = 0.5 * (kernel.r_edges_mm[:-1] + kernel.r_edges_mm[1:]) / float(radius_mm(np.asarray(volume_ml)))
+    energy_mev = np.where(away < 2.0, kernel.electron_mev + kernel.photon_mev, 0.0)
+    kept = float(energy_mev @ (1.0 - 0.75 * away + away**3 / 16.0))
+    return float(energy_mev @ (away / 4.0 - away**3 / 16.0)) / kept - 1.0 if kept > 0 else -1.0
 
 
 def dead_time_slope(factor: float) -> float:

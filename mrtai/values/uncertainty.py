@@ -10,7 +10,7 @@ from typing import Final, Literal
 from mrtai.values.calibration import Recovery
 
 LU177_MASS_EXPONENT: Final = -0.985
-"""d ln S / d ln v of 177Lu: its electrons stay in the region, so that S falls almost as 1/mass."""
+"""d ln S / d ln v of 177Lu, for where no kernel is known: its electrons stay in the region, so that S falls almost as 1/mass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import erf
 from scipy.stats import chi
 
+from mrtai.io.tables import point_kernel
 from mrtai.physics.quantify import dead_time_factor
 from mrtai.physics.recovery import coefficient, curve_sd, log_slope
 from mrtai.physics.uncertainty import activity_slope, bed_slope, bootstrap, combined, propagated, stated
@@ -14,6 +15,7 @@ from mrtai.physics.uncertainty_inputs import (
     content_ml,
     counts_slope,
     dead_time_slope,
+    mass_exponent,
     radius_mm,
     registration_sd,
     surface_value,
@@ -162,6 +164,29 @@ def test_spheres_that_lie_off_the_curve_make_every_coefficient_uncertain():
     known = replace(CURVE, covariance=((0.0, 0.0), (0.0, 0.0)), scatter=0.03)
     inputs = replace(PERFECT, recovery=known)
     assert propagated(inputs).dose.relative_sd == pytest.approx(0.03 / coefficient(known, 150.0))
+
+
+def test_the_mass_exponent_is_what_the_kernel_makes_of_a_larger_sphere():
+    def self_dose(kernel, volume_ml):
+        rng = np.random.default_rng(3)
+        points = radius_mm(volume_ml) * np.cbrt(rng.random(100_000))
+        middles = (kernel.r_edges_mm[:-1] + kernel.r_edges_mm[1:]) / 2
+        cosine = rng.uniform(-1, 1, points.size)
+        reach_mm = -points * cosine + np.sqrt(radius_mm(volume_ml) ** 2 - points**2 * (1 - cosine**2))
+        kept = np.searchsorted(np.sort(reach_mm), middles)  # of so many paths the energy at that distance is outside
+        return (kernel.electron_mev + kernel.photon_mev) @ (1 - kept / points.size) / volume_ml
+
+    exponents = {}
+    for name in ("Lu-177", "Y-90", "I-131"):
+        kernel = point_kernel(name)
+        for volume_ml in (2.0, 150.0):
+            exponents[name, volume_ml] = mass_exponent(kernel, volume_ml)
+            low, high = (self_dose(kernel, volume_ml * stretch) for stretch in (0.8, 1.25))
+            numerical = np.log(high / low) / np.log(1.25 / 0.8)
+            assert exponents[name, volume_ml] == pytest.approx(numerical, abs=0.01)
+    # 177Lu's are the -0.985 of before to a hundredth; in 2 mL the electrons of 90Y leave
+    assert exponents["Lu-177", 150.0] == pytest.approx(LU177_MASS_EXPONENT, abs=0.015)
+    assert exponents["Y-90", 2.0] > -0.9 > exponents["Y-90", 150.0]
 
 
 @pytest.mark.parametrize("dose_gy", [0.1, 4.0, 60.0])
