@@ -166,7 +166,7 @@ def _metadata(model: Model, digest: str) -> dict[str, Any]:
             "classes": {str(value): name for value, name in enumerate(model.classes) if value},
             "envelope": dict(model.envelope),
             "caution": model.caution,
-            "trained_from_commit": _commit(),
+            "trained_from_commit": commit(),
         },
     }
 
@@ -224,7 +224,7 @@ def _inference(model: Model) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit that the code was trained from, ``unknown`` outside a checkout."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
     try:

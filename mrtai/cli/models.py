@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mrtai.cli.progress import bar
-from mrtai.values.bundle import Bundle
+from mrtai.values.bundle import Bundle, Network
 from mrtai.values.refusal import DosimetryError
 
 HEADING: Final = ("name", "version", "task", "intended_use")
@@ -34,16 +34,16 @@ def add_models(commands: Any) -> argparse.ArgumentParser:
     """Add ``mrtai models`` to a parser and return its own."""
     models: argparse.ArgumentParser = commands.add_parser(
         "models",
-        help="list, show, verify or add models that draw",
-        description="Trained models that draw organs or lesions.",
+        help="list, show, verify or add trained models",
+        description="Trained models: those that draw organs or lesions, and those that read numbers.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     acts = models.add_subparsers(metavar="ACT", required=True)
-    _act(acts, "list", _list, "every model: name, version, what it draws, where it came from")
+    _act(acts, "list", _list, "every model: name, version, task, where it came from, what it draws")
     show = _act(acts, "show", _show, "one model: input, regions, intended use, digest, and its card")
     show.add_argument("name", metavar="NAME", help="as in mrtai models list")
-    verify = _act(acts, "verify", _verify, "compare digests and run one window of each; exit status 2 names what is spoiled")
+    verify = _act(acts, "verify", _verify, "compare digests and run each once; exit status 2 names what is spoiled")
     verify.add_argument("name", nargs="?", metavar="NAME", help="this one alone")
     add = _act(acts, "add", _add, "install a MONAI bundle", description=ADD)
     add.add_argument("path", type=Path, metavar="PATH", help="folder, .zip, or .onnx in its bundle's folder")
@@ -72,24 +72,24 @@ def _list(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _row(name: str, folder: Path) -> dict[str, Any]:
-    from mrtai.io.bundles import own_models, read_bundle
+    from mrtai.io.bundles import own_models, read_model
 
     origin = "own" if folder.parent == own_models() else "shipped"
     try:
-        bundle = read_bundle(folder)
+        model = read_model(folder)
     except DosimetryError as refusal:
         return {"name": name, "version": "-", "task": "spoiled", "from": origin, "draws": refusal.found}
-    regions = sorted(set(bundle.classes.values()))
+    regions = sorted(set(model.classes.values())) if isinstance(model, Bundle) else []
     draws = ", ".join(regions) if len(regions) <= 12 else f"{', '.join(regions[:10])} and {len(regions) - 10} more"
-    return {"name": name, "version": bundle.version, "task": bundle.task, "from": origin, "draws": draws}
+    return {"name": name, "version": model.version, "task": model.task, "from": origin, "draws": draws or "nothing"}
 
 
 def _show(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.io.bundles import load_bundle
+    from mrtai.io.bundles import folder_of, verified_model
 
-    bundle = load_bundle(options.name)
-    done = _told(bundle)
-    lines = [f"{bundle.label}: {bundle.task}", bundle.intended_use]
+    model = verified_model(folder_of(options.name))
+    done = _told(model)
+    lines = [f"{model.label}: {model.task}", model.intended_use]
     lines += [f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in done.items() if key not in HEADING]
     # the card says what it learned from, how well it does and where it fails
     card = Path(done["card"]).read_text(encoding="utf-8", errors="replace").strip() if done["card"] else "no card (docs/README.md)"
@@ -100,28 +100,34 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _told(bundle: Bundle) -> dict[str, Any]:
-    folder = bundle.weights.parents[1]
+def _told(model: Bundle | Network) -> dict[str, Any]:
+    folder = model.weights.parents[1]
     card = folder / "docs" / "README.md"
     return {
-        "name": bundle.name,
-        "version": bundle.version,
-        "task": bundle.task,
-        "intended_use": bundle.intended_use,
-        "input": [f"{one.quantity} from {one.low:g} to {one.high:g}" for one in bundle.contract.channels],
-        "spacing_mm": bundle.contract.spacing_mm,
-        "window": list(bundle.contract.patch),
-        "axes": bundle.contract.axes,
-        "draws": sorted(set(bundle.classes.values())),
-        "megabytes": round(bundle.weights.stat().st_size / 1e6, 1),
-        "sha256": bundle.sha256,
+        "name": model.name,
+        "version": model.version,
+        "task": model.task,
+        "intended_use": model.intended_use,
+        **(_drawing(model) if isinstance(model, Bundle) else {}),
+        "megabytes": round(model.weights.stat().st_size / 1e6, 2),
+        "sha256": model.sha256,
         "folder": str(folder),
         "card": str(card) if card.is_file() else None,
     }
 
 
+def _drawing(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "input": [f"{one.quantity} from {one.low:g} to {one.high:g}" for one in bundle.contract.channels],
+        "spacing_mm": bundle.contract.spacing_mm,
+        "window": list(bundle.contract.patch),
+        "axes": bundle.contract.axes,
+        "draws": sorted(set(bundle.classes.values())),
+    }
+
+
 def _verify(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.io.bundles import installed, load_bundle
+    from mrtai.io.bundles import folder_of, installed, verified_model
 
     names = list(installed()) if options.name is None else [options.name]
     good, refusals = [], []
@@ -129,7 +135,7 @@ def _verify(options: argparse.Namespace) -> dict[str, Any]:
         for number, name in enumerate(names):
             tell(name, number / len(names))
             try:
-                good.append(_run(load_bundle(name)).label)
+                good.append(_run(verified_model(folder_of(name))).label)
             except DosimetryError as refusal:
                 refusals.append(refusal)
     if len(refusals) == 1:
@@ -142,14 +148,17 @@ def _verify(options: argparse.Namespace) -> dict[str, Any]:
     return {"verified": good, "text": f"verified: {', '.join(good) or 'no models are installed'}"}
 
 
-def _run(bundle: Bundle) -> Bundle:
-    """Return the bundle after one window of it was run and its channels were compared with the metadata."""
-    from mrtai.engines.onnx_check import answer
+def _run(model: Bundle | Network) -> Bundle | Network:
+    """Return the model after it was run once; of one that draws the channels are compared with the metadata."""
+    from mrtai.engines.onnx_check import answer, require_numbers
     from mrtai.io.add_bundle import read_classes, require_same_channels
 
-    answered = answer(bundle.weights, bundle.contract, f"model {bundle.name}")
-    require_same_channels(bundle, len(read_classes(bundle.weights.parents[1])), answered)
-    return bundle
+    if isinstance(model, Bundle):
+        answered = answer(model.weights, model.contract, f"model {model.name}")
+        require_same_channels(model, len(read_classes(model.weights.parents[1])), answered)
+    else:
+        require_numbers(model.weights, f"model {model.name}")
+    return model
 
 
 def _add(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an ONNX file does, found by running one window of it."""
+"""What an ONNX file does, found by running it once."""
 
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,19 @@ def answer(weights: Path, contract: InputContract, where: str) -> Answer:
     if isinstance(takes, int) and takes != len(contract.channels):
         return Answer(takes, 0)
     return Answer(len(contract.channels), _outputs(session, contract, where))
+
+
+def require_numbers(weights: Path, where: str) -> None:
+    """Refuse an ONNX file that cannot be loaded, or that does not answer finite numbers for a half in every place of its inputs."""
+    session = _session(weights, where)
+    given = {one.name: np.full([n if isinstance(n, int) else 1 for n in one.shape], 0.5, dtype=np.float32) for one in session.get_inputs()}
+    try:
+        answers = session.run(None, given)
+    except Exception as cause:  # ONNX Runtime's errors share no public base class
+        shapes = {name: values.shape for name, values in given.items()}
+        raise _unusable("its ONNX cannot run its own input", where, f"{type(cause).__name__} on {shapes}") from cause
+    if not all(np.isfinite(values).all() for values in answers):
+        raise _unusable("its ONNX does not answer numbers", where, "values that are not finite")
 
 
 def _outputs(session: Any, contract: InputContract, where: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.physics.axes import turned, turned_back
-from mrtai.values.bundle import Bundle
+from mrtai.values.bundle import Bundle, Network
 from mrtai.values.refusal import DosimetryError
 
 _MAKING: Final = Lock()
@@ -18,12 +18,17 @@ KEPT: Final = 4
 
 def session_of(bundle: Bundle, device: str, threads: int) -> Any:
     """Return the kept session of a model; one at a time is made, so that cases side by side share it."""
-    with _MAKING:
-        session = _session(str(bundle.weights), bundle.sha256, device, threads)
+    session = kept_session(bundle, device, threads)
     taken = session.get_inputs()[0].shape[1]
     if isinstance(taken, int) and taken != len(bundle.contract.channels):
         raise _unusable(bundle, f"the network takes {taken} channels, its metadata say {len(bundle.contract.channels)}")
     return session
+
+
+def kept_session(model: Bundle | Network, device: str, threads: int) -> Any:
+    """Return the kept session of a model, whatever it takes."""
+    with _MAKING:
+        return _session(str(model.weights), model.sha256, device, threads)
 
 
 def answer_of(session: Any, window: NDArray[np.float32], bundle: Bundle) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mrtai.io.hashes import file_sha256
 from mrtai.io.region_names import require_writable_names
-from mrtai.values.bundle import OUR_AXES, Bundle, Channel, InputContract
+from mrtai.values.bundle import OUR_AXES, Bundle, Channel, InputContract, Network
 from mrtai.values.refusal import DosimetryError
 
 METADATA: Final = Path("configs") / "metadata.json"
@@ -44,11 +44,28 @@ def installed() -> dict[str, Path]:
 
 
 def load_bundle(name: str) -> Bundle:
-    """Return the verified bundle of that name.
+    """Return the verified bundle of that name, which draws.
 
     Raises:
-        DosimetryError: there is no such bundle, or it is not what its metadata says.
+        DosimetryError: there is no such bundle, it is not what its metadata says, or it draws nothing.
     """
+    return verified(folder_of(name))
+
+
+def load_network(name: str, task: str) -> Network:
+    """Return the verified bundle of that name, which does ``task`` and draws nothing.
+
+    Raises:
+        DosimetryError: there is no such bundle, it is not what its metadata says, or it does something else.
+    """
+    model = verified_model(folder_of(name))
+    if not isinstance(model, Network) or model.task != task:
+        raise _other_task(model, task)
+    return model
+
+
+def folder_of(name: str) -> Path:
+    """Return where the bundle of that name lies; refuses a name that is not installed."""
     folders = installed()
     if name not in folders:
         raise DosimetryError(
@@ -58,25 +75,42 @@ def load_bundle(name: str) -> Bundle:
             remedy="choose one of them, or add a MONAI bundle with: mrtai models add PATH",
             code="UNKNOWN_MODEL",
         )
-    return verified(folders[name])
+    return folders[name]
 
 
 def verified(folder: Path) -> Bundle:
-    """Return a folder's bundle after its weights' digest was compared with the metadata."""
-    bundle = read_bundle(folder)
-    if not bundle.weights.is_file():
-        raise _spoiled(bundle.name, f"no {WEIGHTS.as_posix()}")
-    digest = file_sha256(bundle.weights)
-    if digest != bundle.sha256:
-        raise _spoiled(bundle.name, f"SHA-256 of its weights is {digest[:12]}…, its metadata say {bundle.sha256[:12]}…")
-    return bundle
+    """Return a folder's bundle after its weights' digest was compared with the metadata; refuses one that draws nothing."""
+    model = verified_model(folder)
+    if not isinstance(model, Bundle):
+        raise _other_task(model, "organs or lesions")
+    return model
+
+
+def verified_model(folder: Path) -> Bundle | Network:
+    """Return a folder's model, whatever it does, after its weights' digest was compared with the metadata."""
+    model = read_model(folder)
+    if not model.weights.is_file():
+        raise _spoiled(model.name, f"no {WEIGHTS.as_posix()}")
+    digest = file_sha256(model.weights)
+    if digest != model.sha256:
+        raise _spoiled(model.name, f"SHA-256 of its weights is {digest[:12]}…, its metadata say {model.sha256[:12]}…")
+    return model
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Return what a folder's metadata say, unverified."""
+    """Return what the metadata of a folder that draws say, unverified."""
+    model = read_model(folder)
+    if not isinstance(model, Bundle):
+        raise _other_task(model, "organs or lesions")
+    return model
+
+
+def read_model(folder: Path) -> Bundle | Network:
+    """Return what a folder's metadata say, unverified: with a contract for images it draws."""
     metadata = read_json(folder, METADATA)
     try:
-        return _bundle(folder, metadata)
+        ours = metadata["mrtai"]
+        return _bundle(folder, metadata) if "contract" in ours or "classes" in ours else _network(folder, metadata)
     except KeyError as cause:
         raise _spoiled(folder.name, f"{METADATA.as_posix()}: no {cause!s}") from cause
     except (AttributeError, TypeError, ValueError) as cause:
@@ -119,6 +153,30 @@ def _bundle(folder: Path, metadata: Mapping[str, Any]) -> Bundle:
         envelope=ours.get("envelope", {}),
         caution=str(ours.get("caution", "")),
         intended_use=str(metadata.get("intended_use", "")),
+    )
+
+
+def _network(folder: Path, metadata: Mapping[str, Any]) -> Network:
+    ours = metadata["mrtai"]
+    return Network(
+        name=folder.name,
+        version=str(metadata["version"]),
+        task=str(ours["task"]),
+        weights=folder / WEIGHTS,
+        sha256=str(ours["sha256"]),
+        envelope=ours.get("envelope", {}),
+        caution=str(ours.get("caution", "")),
+        intended_use=str(metadata.get("intended_use", "")),
+    )
+
+
+def _other_task(model: Bundle | Network, task: str) -> DosimetryError:
+    return DosimetryError(
+        "model is for something else",
+        where=f"model {model.name}",
+        found=f"its task is {model.task}, {task} is needed",
+        remedy="choose another; mrtai models list says what each does",
+        code="UNKNOWN_MODEL",
     )
 
 

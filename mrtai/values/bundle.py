@@ -1,4 +1,4 @@
-"""A trained model as the house sees it: what it must be given, what it answers, and which file holds its weights."""
+"""Trained models as the house sees them: what they must be given, what they answer, and which file holds their weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,6 +101,32 @@ class Bundle:
     @property
     def label(self) -> str:
         """Name and version as the report gives them: ``organs-ct@1.0.0``."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A verified model that draws nothing: it takes numbers and answers numbers, as its engine knows them.
+
+    Attributes:
+        task: what it does: ``kinetics``.
+        weights: the ONNX file; ``sha256`` its digest.
+        envelope: ranges of its inputs within which it was trained, by name; outside them its engine does without it.
+        caution, intended_use: as of a ``Bundle``.
+    """
+
+    name: str
+    version: str
+    task: str
+    weights: Path
+    sha256: str
+    envelope: Mapping[str, Any] = field(default_factory=dict)
+    caution: str = ""
+    intended_use: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and version as the report gives them: ``curve-net@1.0.0``."""
         return f"{self.name}@{self.version}"
 
 

@@ -1,5 +1,6 @@
 """Bundles: read, verified, added from folder, zip and ONNX; what is spoiled or hostile is refused by name and leaves nothing."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -10,10 +11,10 @@ import zipfile
 import pytest
 import torch
 
-from mrtai.engines.onnx_check import answer
+from mrtai.engines.onnx_check import answer, require_numbers
 from mrtai.io.add_bundle import add_bundle
-from mrtai.io.bundles import installed, load_bundle, own_models, verified
-from mrtai.values.bundle import Channel
+from mrtai.io.bundles import installed, load_bundle, load_network, own_models, verified_model
+from mrtai.values.bundle import Bundle, Channel
 from mrtai.values.refusal import DosimetryError
 from tests.engines.tiny_model import CLASSES, CONTRACT, write_bundle
 from tests.io.bundle_maker import STRETCHED, WHOLE_BODY, foreign, inference, metadata, onnx_file, zipped
@@ -365,8 +366,31 @@ def test_every_shipped_model_is_what_it_says():
     from mrtai.io.bundles import shipped_models
 
     for folder in sorted(path for path in shipped_models().glob("*") if path.is_dir()):
-        bundle = verified(folder)
-        answered = answer(bundle.weights, bundle.contract, bundle.name)
-        require_same_channels(bundle, len(read_classes(folder)), answered)
-        assert bundle.weights.stat().st_size <= 40e6
+        model = verified_model(folder)
+        if isinstance(model, Bundle):
+            answered = answer(model.weights, model.contract, model.name)
+            require_same_channels(model, len(read_classes(folder)), answered)
+        else:
+            require_numbers(model.weights, model.name)
+        assert model.weights.stat().st_size <= 40e6
         assert (folder / "docs" / "README.md").is_file()
+
+
+def test_a_model_that_draws_nothing_is_verified_and_refused_where_one_must_draw(tmp_path, models):
+    folder = models / "numbers"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "models" / "model.onnx").write_bytes(b"weights")
+    digest = hashlib.sha256((folder / "models" / "model.onnx").read_bytes()).hexdigest()
+    said = {"version": "1.0", "mrtai": {"task": "kinetics", "sha256": digest, "envelope": {"time": [0.1, 8.0]}}}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(said))
+    assert load_network("numbers", "kinetics").label == "numbers@1.0"
+    with pytest.raises(
+        DosimetryError, match="numbers: model is for something else; found its task is kinetics, organs or lesions is needed"
+    ):
+        load_bundle("numbers")
+    with pytest.raises(DosimetryError, match="its task is kinetics, dose is needed"):
+        load_network("numbers", "dose")
+    (folder / "models" / "model.onnx").write_bytes(b"other")
+    with pytest.raises(DosimetryError, match="SHA-256 of its weights"):
+        load_network("numbers", "kinetics")
