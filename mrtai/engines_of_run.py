@@ -7,9 +7,10 @@ from typing import Any
 
 from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
 from mrtai.engines.curve_fit import BloodFit
+from mrtai.engines.curve_net import NAME, TASK
 from mrtai.engines.lesion_tracking import Tracked
 from mrtai.engines.segmenters import LESION_METHODS, Drawing, as_given, drawn_by
-from mrtai.io.bundles import load_bundle
+from mrtai.io.bundles import load_bundle, load_network
 from mrtai.io.earlier_cycles import EarlierCase, by_region
 from mrtai.io.earlier_lesions import names_are_identities, read_earlier_lesions
 from mrtai.io.nifti import read_labels
@@ -18,6 +19,7 @@ from mrtai.io.priors import known_agent
 from mrtai.io.tables import nuclide
 from mrtai.physics.chain import chain
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
+from mrtai.values.bundle import Network
 from mrtai.values.chain import Chain
 from mrtai.values.half_life import Known
 from mrtai.values.kernel import PointKernel
@@ -131,12 +133,13 @@ def engines_for(
     same = not drawing.given and names_are_identities(earlier, lesions)
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=same))
     aligner = RigidAligner(seed=request.seed)
+    network = curve_network(protocol.kinetics)
     names = {"aligner": "rigid", **drawing.names, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=aligner,
         segmenter=Tracked(drawing.segmenter, aligner, lesions, rename=not drawing.given),
-        kinetics=tac_model(protocol.kinetics, known),
+        kinetics=tac_model(protocol.kinetics, known, network),
         dose=_engine(protocol.dose_engine, protocol, request),
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
         chain=chain(protocol.nuclide, NUCLEAR_DATA),
@@ -145,7 +148,7 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
-        models={model.label: model.sha256 for model in drawing.models},
+        models={model.label: model.sha256 for model in (*drawing.models, *((network,) if network else ()))},
         kernel=_kernel(protocol.nuclide),
     )
 
@@ -155,6 +158,11 @@ def _kernel(name: str) -> PointKernel | None:
         return NUCLEAR_DATA.point_kernel(name)
     except DosimetryError:  # only uncertainties would use it, and they have a default
         return None
+
+
+def curve_network(method: str) -> Network | None:
+    """Return the verified network that a method of kinetics reads curves with, None for a method without one."""
+    return load_network(NAME, TASK) if method == "neural" else None
 
 
 def _drawing(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> Drawing:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from mrtai.io.bundles import verified
+from mrtai.io.bundles import verified_model
+from training.curve_net import export as curve_export
+from training.curve_net import train as curve_train
 from training.lesions import export as lesions_export
 from training.lesions import train as lesions_train
 from training.organs import data as organs_data
@@ -38,14 +40,20 @@ def lesions(work: Path) -> Path:
     return work / "lesions"
 
 
-MODELS: Final[tuple[Callable[[Path], Path], ...]] = (organs, lesions)
+def curves(work: Path) -> Path:
+    """Return the folder of a `curve-net` that was trained for a few steps."""
+    curve_export.write(curve_train.train(work, curve_train.SMOKE), work / "curve-net", hidden=curve_train.SMOKE.hidden, count=500)
+    return work / "curve-net"
+
+
+MODELS: Final[tuple[Callable[[Path], Path], ...]] = (organs, lesions, curves)
 
 
 def main() -> None:
     """Train, export and verify each in a temporary folder."""
     for model in MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            bundle = verified(model(Path(folder)))
+            bundle = verified_model(model(Path(folder)))
             print(f"{bundle.label}: trained, exported and verified, {bundle.weights.stat().st_size / 1e6:.1f} MB")
 
 

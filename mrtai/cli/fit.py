@@ -25,6 +25,7 @@ EPILOGUE = """methods:
   ratio            one scan and the population's mean of integral over activity
   known-half-life  any scans and --half-life-h REGION=T
   population       few scans and priors of the agent (--agent), or of earlier cycles (--prior)
+  neural           the same, read by the network curve-net (docs/physics/neural.md)
 
 examples:
   mrtai fit tacs.csv --nuclide Lu-177 --agent DOTATATE --out fits.json --next-scan kidney_left,kidney_right
@@ -72,6 +73,7 @@ def add_fit(commands: Any) -> argparse.ArgumentParser:
 
 def _fit(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import known_beside, tac_model
+    from mrtai.engines_of_run import curve_network
     from mrtai.io.earlier_cycles import by_region, read_earlier
     from mrtai.io.fits import read_curves, write_fits
     from mrtai.io.protocols import load_protocol
@@ -93,7 +95,7 @@ def _fit(options: argparse.Namespace) -> dict[str, Any]:
     earlier = by_region(read_earlier(options.priors, decay), lesions=True)
     fixed = dict(options.half_life_h)
     known = known_beside(decay, protocol, priors=priors, earlier=earlier, known_half_life_h=fixed)
-    model = tac_model(options.method, known)
+    model = tac_model(options.method, known, curve_network(options.method))
     fits = [model(curve) for curve in curves]
     found = _next_scan(options.next_scan, curves, known)
     write_fits(fits, options.out, nuclide=decay, administered_mbq=options.administered_mbq, next_scan=found)

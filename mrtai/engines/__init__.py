@@ -7,6 +7,7 @@ from typing import Any, Final
 from mrtai.engines.chain import chain_engine
 from mrtai.engines.curve_fit import METHODS, CurveFit
 from mrtai.ports import DoseEngine, TacModel
+from mrtai.values.bundle import Network
 from mrtai.values.chain import Progeny
 from mrtai.values.half_life import EarlierCycle, HalfLifePrior, Known
 from mrtai.values.nuclear_data import NuclearData
@@ -69,11 +70,14 @@ def _of_one(name: str, nuclide: Nuclide, data: NuclearData, device: str, threads
             raise ValueError(f"dose engine must be one of {', '.join(DOSE_ENGINES)}, got {name!r}")
 
 
-def tac_model(method: str, known: Known) -> TacModel:
-    """Return the time–activity model of that name with what is known beside the scans. ``ValueError`` for an unknown name."""
+def tac_model(method: str, known: Known, network: Network | None = None) -> TacModel:
+    """Return the time–activity model of that name with what is known beside the scans. ``ValueError`` for an unknown name.
+
+    ``network`` is the verified `curve-net`, which ``neural`` refuses to do without.
+    """
     if method not in METHODS:
         raise ValueError(f"kinetics must be one of {', '.join(METHODS)}, got {method!r}")
-    return CurveFit(method, known)
+    return CurveFit(method, known, network)
 
 
 def known_beside(

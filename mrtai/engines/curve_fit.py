@@ -6,16 +6,18 @@ from typing import Final
 import numpy as np
 from scipy.stats import norm
 
+from mrtai.engines.curve_net import neural
 from mrtai.engines.exponential_fit import averaged, defined_for, exponential
 from mrtai.engines.population_fit import population
 from mrtai.engines.single_scan import hanscheid, known_half_life, madsen, ratio
 from mrtai.engines.trapezoid_fit import trapezoid
 from mrtai.physics.curve_checks import error_flags, prepared, unusual_flags
+from mrtai.values.bundle import Network
 from mrtai.values.curve import LARGE_ERROR, Curve, Fit
 from mrtai.values.half_life import Known
 
 METHODS: Final = (
-    "auto", "mono", "bi", "tri", "uptake", "trapezoid", "hanscheid", "madsen", "known-half-life", "ratio", "population",
+    "auto", "mono", "bi", "tri", "uptake", "trapezoid", "hanscheid", "madsen", "known-half-life", "ratio", "population", "neural",
 )  # fmt: skip
 
 HOPELESS_PROBABILITY: Final = 1e-4
@@ -34,10 +36,14 @@ population's help is worth a fifth of the error then, and nothing later (``bench
 
 @dataclass(frozen=True, slots=True)
 class CurveFit:
-    """Fits a region's curve by one of ``METHODS`` with what is known beside the points; see ``ports.TacModel``."""
+    """Fits a region's curve by one of ``METHODS`` with what is known beside the points; see ``ports.TacModel``.
+
+    ``network`` is the verified `curve-net`, which ``neural`` alone needs.
+    """
 
     method: str
     known: Known
+    network: Network | None = None
 
     def __call__(self, curve: Curve) -> Fit:
         """Return the curve with its integral, the integral's uncertainty, and flags on what a person must judge."""
@@ -59,6 +65,8 @@ class CurveFit:
                 fit = ratio(curve, self.known)
             case "population":
                 fit = population(curve, self.known)
+            case "neural":
+                fit = neural(curve, self.known, self.network)
             case _:
                 raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         fit = replace(_stated(fit), method=self.method)

@@ -28,22 +28,29 @@ def population(curve: Curve, known: Known, reason: str = "asked for") -> Fit:
     Raises:
         DosimetryError: nothing is known of the region, or no scan lies late enough.
     """
-    prior = known.prior(curve.region)
-    if prior is None:
-        raise DosimetryError(
-            "no population kinetics for this region",
-            where=curve.region,
-            found="neither the agent's priors nor an earlier cycle",
-            remedy="name the agent, give --prior, or choose another method",
-            code="NO_PRIORS",
-        )
-    used, early = _late_enough(curve, prior)
+    prior = required_prior(curve, known)
+    used, early = late_enough(curve, prior)
     after = posterior(used, prior, known.physical_per_h)
     unlikely, widened = poor("population", after.chi_square, used.t_h.size - 1)
-    return _described(curve, used, after, known, widened, reason=f"{_whose(prior)}: {reason}", flags=(*early, *unlikely))
+    return _described(curve, used, after, known, widened, reason=f"{whose(prior)}: {reason}", flags=(*early, *unlikely))
 
 
-def _late_enough(curve: Curve, prior: HalfLifePrior) -> tuple[Curve, tuple[Flag, ...]]:
+def required_prior(curve: Curve, known: Known) -> HalfLifePrior:
+    """Return what is known of a curve's region; refuses a region of which nothing is."""
+    prior = known.prior(curve.region)
+    if prior is not None:
+        return prior
+    raise DosimetryError(
+        "no population kinetics for this region",
+        where=curve.region,
+        found="neither the agent's priors nor an earlier cycle",
+        remedy="name the agent, give --prior, or choose another method",
+        code="NO_PRIORS",
+    )
+
+
+def late_enough(curve: Curve, prior: HalfLifePrior) -> tuple[Curve, tuple[Flag, ...]]:
+    """Return the curve from the time on at which the prior's shape holds, and a flag where scans were left out; refuses none left."""
     late = curve.t_h >= prior.from_h
     if late.all():
         return curve, ()
@@ -60,7 +67,8 @@ def _late_enough(curve: Curve, prior: HalfLifePrior) -> tuple[Curve, tuple[Flag,
     return Curve(curve.region, curve.t_h[late], curve.activity_bq[late], curve.activity_sd_bq[late]), (flag,)
 
 
-def _whose(prior: HalfLifePrior) -> str:
+def whose(prior: HalfLifePrior) -> str:
+    """Return in words whose kinetics a prior is."""
     if prior.cycles:
         return f"the patient's own kinetics of cycle {', '.join(prior.cycles)}"
     return "population kinetics"

@@ -21,8 +21,11 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion
 from mrtai.values.study import Cycle
 
-MEASURED: Final = ("mono", "bi", "tri", "uptake", "population")
+MEASURED: Final = ("mono", "bi", "tri", "uptake", "population", "neural")
 """Models whose half-life was measured; rules for one scan assume theirs."""
+
+WITH_PRIOR: Final = ("population", "neural")
+"""Those among them into which a prior went."""
 
 LEAST_RATE: Final = 0.02
 """Of λ_phys: a slower biological rate cannot be told from none."""
@@ -135,7 +138,7 @@ def _earlier(region: Mapping[str, Any], cycle: str, nuclide: Nuclide) -> Earlier
     physical = LN2 / nuclide.half_life_h
     rate = max(LN2 / half_life_h - physical, LEAST_RATE * physical)
     log_sd = LN2 * sd_h / half_life_h**2 / rate
-    if kinetics["model"] == "population":
+    if kinetics["model"] in WITH_PRIOR:
         measured = _without_prior(rate, log_sd, kinetics["parameters"], physical)
         if measured is None:
             return None
@@ -148,7 +151,7 @@ def _earlier(region: Mapping[str, Any], cycle: str, nuclide: Nuclide) -> Earlier
 
 
 def _without_prior(rate: float, log_sd: float, parameters: Mapping[str, Any], physical: float) -> tuple[float, float] | None:
-    """Return what the scans alone said, with the prior that went into a population fit taken out again."""
+    """Return what the scans alone said, with the prior that went into a fit taken out again."""
     prior_rate = max(LN2 / parameters["prior_half_life_h"] - physical, LEAST_RATE * physical)
     prior_sd = parameters["prior_log_sd_of_biological_rate"]
     if log_sd > (1.0 - LEAST_GAIN) * prior_sd:

@@ -59,6 +59,7 @@ _MODEL_WORDS: Final = {
     "uptake": "exponential uptake followed by exponential clearance, zero at administration",
     "trapezoid": "trapezoids between the scans, with the head and tail rules stated per region",
     "hanscheid": "one scan, Ã = A(t)·2t/ln 2 (Hänscheid 2018)",
+    "neural": "a network's reading of the scans and the population, as one or two exponentials from administration to infinity",
 }
 
 

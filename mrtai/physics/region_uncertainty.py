@@ -24,7 +24,7 @@ from mrtai.values.uncertainty import Effect, Inputs, Spread, Uncertainty
 OF_OUTLINES: Final = ("volume", "recovery", "partial volume")
 """Terms by which regions inside the body only take from each other."""
 
-LEANING: Final = ("population", "hanscheid", "madsen", "ratio")
+LEANING: Final = ("population", "hanscheid", "madsen", "ratio", "neural")
 """Models whose error is mostly the patient's distance from a population."""
 
 ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17), "monte-carlo": (0.01, 0.01)}

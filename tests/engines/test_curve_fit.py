@@ -7,6 +7,7 @@ import pytest
 
 from mrtai.engines import METHODS, tac_model
 from mrtai.engines.curve_fit import CurveFit
+from mrtai.engines_of_run import curve_network
 from mrtai.io.priors import agent_priors
 from mrtai.io.tables import nuclide
 from mrtai.physics.curves import activity_bq, integral_bq_h
@@ -32,7 +33,7 @@ def mono(half_life_h, t_h, **kwargs):
 
 
 def fit(method, curve, priors=DOTATATE, **known):
-    return CurveFit(method, Known(LU177.half_life_h, priors, **known))(curve)
+    return CurveFit(method, Known(LU177.half_life_h, priors, **known), curve_network(method))(curve)
 
 
 def codes(result):
