@@ -143,7 +143,8 @@ def _earlier(region: Mapping[str, Any], cycle: str, nuclide: Nuclide) -> Earlier
         if measured is None:
             return None
         rate, log_sd = measured
-    ordered = sorted(terms, key=lambda term: term[1])
+    # of a network's curve the slowest phase was measured; a faster one is what curves like this usually have
+    ordered = sorted(terms, key=lambda term: term[1])[: 1 if kinetics["model"] == "neural" else None]
     whole = sum(abs(amplitude) for amplitude, _ in ordered)
     slowest = max(ordered[0][1] - physical, LEAST_RATE * physical)
     shape = tuple((amplitude / whole, max(term - physical, LEAST_RATE * physical) / slowest) for amplitude, term in ordered)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrtai.engines import tac_model
+from mrtai.engines_of_run import curve_network
 from mrtai.io.earlier_cycles import by_region, read_earlier, require_same_patient
 from mrtai.io.fits import write_fits
 from mrtai.io.priors import agent_priors
@@ -28,7 +29,7 @@ def curve_of(half_life_h, t_h, region="kidney_left", relative_sd=0.03):
 
 
 def written(path, *curves, method="auto"):
-    model = tac_model(method, Known(LU177.half_life_h, PRIORS))
+    model = tac_model(method, Known(LU177.half_life_h, PRIORS), curve_network(method))
     write_fits([model(curve) for curve in curves], path, nuclide=LU177, administered_mbq=None)
     return path
 
@@ -61,6 +62,17 @@ def test_what_a_population_fit_took_from_its_prior_is_not_counted_twice(tmp_path
     # the posterior is normal only nearly, and the mono fit's own uncertainty is a linear one: 15 %
     assert LN2 / (cycle.rate_per_h + LU177.decay_per_h) == pytest.approx(80, rel=0.02)
     assert cycle.log_sd == pytest.approx(LN2 / 80**2 * alone.effective_half_life_sd_h / cycle.rate_per_h, rel=0.15)
+
+
+def test_a_network_s_curve_counts_like_a_population_s_with_its_slowest_phase_alone(tmp_path):
+    curve = curve_of(80, (24, 96))
+    (of_network,) = read_earlier([written(tmp_path / "c1.json", curve, method="neural")], LU177)
+    (of_population,) = read_earlier([written(tmp_path / "c2.json", curve, method="population")], LU177)
+    cycle, other = (case.cycles["kidney_left"] for case in (of_network, of_population))
+    assert cycle.shape == ((1.0, 1.0),)
+    # two readings of two scans: alike within their uncertainty
+    assert np.log(cycle.rate_per_h) == pytest.approx(np.log(other.rate_per_h), abs=other.log_sd)
+    assert cycle.log_sd == pytest.approx(other.log_sd, rel=0.3)
 
 
 def test_an_assumed_half_life_is_not_a_measurement(tmp_path):
