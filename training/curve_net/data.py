@@ -15,10 +15,10 @@ from mrtai.physics.curve_checks import LEAST_SIGNAL
 
 Floats = NDArray[np.float32]
 
-SHIFTS: Final = ((0.45, 0.0), (0.4, 1.0), (0.15, 1.6))
+SHIFTS: Final = ((0.4, 0.0), (0.4, 1.0), (0.2, 1.6))
 """Shares of the populations, and how wide their medians lie around the prior's, in the doubt that the prior states about it."""
 
-SPREAD_FACTOR: Final = (0.8, 1.25)
+SPREAD_FACTOR: Final = (0.8, 1.3)
 """Spread between patients over what the prior believes."""
 
 STATED_OFF: Final = 0.1

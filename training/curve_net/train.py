@@ -26,6 +26,10 @@ WARM_UP: Final = 100
 PART: Final = 10_000
 """Patients that are read at a time, for the memory's sake."""
 
+RELATIVE: Final = 0.1
+"""Share of the relative error in that of the integral, the rest is its logarithm's: where scans say little, the first asks for a value
+below the median, since an integral that is too large may be so by any factor."""
+
 FLOOR: Final = 0.02
 """Added to the uncertainty by which errors are divided, so that hard patients do not drown the others."""
 
@@ -65,7 +69,7 @@ def loss_of(answer: torch.Tensor, tia: torch.Tensor, rate: torch.Tensor, sd: tor
     missed = ln_off.detach()[:, None] - answer[:, 4 : 4 + len(LEVELS)]
     pinball = torch.maximum(levels * missed, (levels - 1.0) * missed).sum(dim=1)
     of_rate = (torch.log(answer[:, 1]) - torch.log(rate)).abs()
-    return (weight * (0.25 * off.clamp_max(20.0) + 0.75 * ln_off.abs() + pinball + rate_weight * of_rate)).mean()
+    return (weight * (RELATIVE * off.clamp_max(20.0) + (1.0 - RELATIVE) * ln_off.abs() + pinball + rate_weight * of_rate)).mean()
 
 
 def train(folder: Path, settings: Settings = Settings()) -> Path:
