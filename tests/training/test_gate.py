@@ -96,25 +96,26 @@ def test_without_the_real_cases_nothing_may_be_shipped(monkeypatch):
 
 
 def figures(**changes):
-    return {"liver": Figure(0.05, -0.05, 4), "kidney": Figure(0.01, 0.0, 4)} | changes
+    return {"liver": Figure(0.05, -0.05, 40), "kidney": Figure(0.01, 0.0, 4)} | changes
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({}, ""),
-        ({"liver": Figure(0.04, -0.04, 4), "kidney": Figure(0.015, 0.0, 4)}, ""),
-        ({"liver": Figure(0.03, 0.0, 4), "kidney": Figure(0.025, 0.0, 4)}, "kidney: error 2.5%, of it@1 1.0%"),
-        ({"liver": Figure(0.058, -0.05, 4)}, "the mean error is 3.4%, of it@1 3.0%"),
-        ({"liver": Figure(0.05, 0.05, 4), "kidney": Figure(0.02, 0.02, 4)}, "the mean of the signed errors is 3.5% off zero"),
-        ({"liver": Figure(float("nan"), 0.0, 4)}, "liver: error nan%"),
+        ({"liver": Figure(0.02, -0.02, 40), "kidney": Figure(0.04, 0.0, 4)}, ""),
+        ({"liver": Figure(0.061, 0.0, 40), "kidney": Figure(0.0, 0.0, 4)}, "liver: error 6.1%, of it@1 5.0%"),
+        ({"liver": Figure(0.0, 0.0, 40), "kidney": Figure(0.061, 0.0, 4)}, "kidney: error 6.1%, of it@1 1.0%"),
+        ({"liver": Figure(0.058, -0.05, 40)}, "the mean error is 3.4%, of it@1 3.0%"),
+        ({"liver": Figure(0.05, 0.05, 40), "kidney": Figure(0.03, 0.03, 4)}, "the mean of the signed errors is 4.0% off zero"),
+        ({"liver": Figure(float("nan"), 0.0, 40)}, "liver: error nan%"),
     ],
 )
 def test_what_is_worse_is_named(changed, words):
     told = reasons(figures(**changed), Locked("it@1", {}, figures()))
     assert words in "; ".join(told)
     assert (told == []) is (words == "")
-    assert reasons({"liver": Figure(0.05, -0.05, 4)}, Locked("it@1", {}, figures())) == ["no figure for kidney"]
+    assert reasons({"liver": Figure(0.05, -0.05, 40)}, Locked("it@1", {}, figures())) == ["no figure for kidney"]
 
 
 def test_a_digest_tells_another_picture_and_not_another_rounding():

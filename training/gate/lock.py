@@ -14,7 +14,9 @@ SLACK: Final = 0.002
 """Mean error, over all figures, that a model may be worse: two thousandths of the dose, what two trainings of one recipe may differ by."""
 
 SLACK_OF_ONE: Final = 0.01
-"""The same for a single figure, which stands on few cases."""
+SLACK_OF_FEW: Final = 0.05
+FEW: Final = 30
+"""The same for a single figure, and for one of fewer than so many values, where one lesion missed instead of another moves the mean."""
 
 SLACK_OF_BIAS: Final = 0.01
 """The same for the mean of the signed errors of all figures: a scale that is off by some per cent hides in few cases of large errors."""
@@ -77,6 +79,7 @@ def reasons(figures: Mapping[str, Figure], locked: Locked) -> list[str]:
     if not bias <= before + SLACK_OF_BIAS:
         told.append(f"the mean of the signed errors is {bias:.1%} off zero, of {locked.model} {before:.1%}")
     for name in shared:
-        if not figures[name].error <= locked.figures[name].error + SLACK_OF_ONE:
+        slack = SLACK_OF_ONE if locked.figures[name].count >= FEW else SLACK_OF_FEW
+        if not figures[name].error <= locked.figures[name].error + slack:
             told.append(f"{name}: error {figures[name].error:.1%}, of {locked.model} {locked.figures[name].error:.1%}")
     return told
