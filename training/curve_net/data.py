@@ -14,11 +14,12 @@ from mrtai.engines.curve_net import ENVELOPE, SCANS
 from mrtai.physics.curve_checks import LEAST_SIGNAL
 
 Floats = NDArray[np.float32]
+Shifts = tuple[tuple[float, float], ...]
 
-SHIFTS: Final = ((0.4, 0.0), (0.4, 1.0), (0.2, 1.6))
+SHIFTS: Final = ((0.45, 0.0), (0.4, 1.0), (0.15, 1.6))
 """Shares of the populations, and how wide their medians lie around the prior's, in the doubt that the prior states about it."""
 
-SPREAD_FACTOR: Final = (0.8, 1.3)
+SPREAD_FACTOR: Final = (0.8, 1.25)
 """Spread between patients over what the prior believes."""
 
 STATED_OFF: Final = 0.1
@@ -50,12 +51,12 @@ class Batch:
     rate: Floats
 
 
-def batch(count: int, key: tuple[int, int]) -> Batch:
-    """Return ``count`` patients whose scans show anything at all; the same for the same ``key`` (seed and step)."""
+def batch(count: int, key: tuple[int, int], shifts: Shifts = SHIFTS) -> Batch:
+    """Return ``count`` patients whose scans show anything at all; the same for the same ``key`` (seed and step) and ``shifts``."""
     rng = np.random.default_rng(key)
     parts, found = [], 0
     while found < count:
-        drawn = _drawn(rng, count)
+        drawn = _drawn(rng, count, shifts)
         seen = drawn.scans[..., 1] >= LEAST_SIGNAL * drawn.scans[..., 2]
         kept = np.any(seen & (drawn.scans[..., 2] > 0), axis=1)
         parts.append([values[kept] for values in (drawn.scans, drawn.prior, drawn.tia, drawn.rate)])
@@ -64,9 +65,9 @@ def batch(count: int, key: tuple[int, int]) -> Batch:
     return Batch(*joined)
 
 
-def _drawn(rng: np.random.Generator, count: int) -> Batch:
+def _drawn(rng: np.random.Generator, count: int, shifts: Shifts) -> Batch:
     prior = _priors(rng, count)
-    kappa = _rates(rng, prior)
+    kappa = _rates(rng, prior, shifts)
     terms = _curves(rng, prior[:, 0], kappa)
     times, there = _times(rng, count)
     activity = _activity(terms, times)
@@ -93,11 +94,11 @@ def _priors(rng: np.random.Generator, count: int) -> NDArray[Any]:
     return np.stack([rng.uniform(low, high, count), spread, doubt], axis=1)
 
 
-def _rates(rng: np.random.Generator, prior: NDArray[Any]) -> NDArray[Any]:
+def _rates(rng: np.random.Generator, prior: NDArray[Any], shifts: Shifts) -> NDArray[Any]:
     """Return biological rates κ ``(n,)``: log-normal, in half of the populations as effective half-lives up to the physical one."""
     count = len(prior)
     share, spread, doubt = prior.T
-    wide = rng.choice([width for _, width in SHIFTS], count, p=[part for part, _ in SHIFTS])
+    wide = rng.choice([width for _, width in shifts], count, p=[part for part, _ in shifts])
     off = wide * doubt * rng.standard_normal(count) + spread * rng.uniform(*SPREAD_FACTOR, count) * rng.standard_normal(count)
     as_rate = (1.0 - share) * np.exp(off)
     # d ln T_eff = -(1 - φ) d ln k at the median

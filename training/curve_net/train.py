@@ -26,7 +26,7 @@ WARM_UP: Final = 100
 PART: Final = 10_000
 """Patients that are read at a time, for the memory's sake."""
 
-RELATIVE: Final = 0.1
+RELATIVE: Final = 0.25
 """Share of the relative error in that of the integral, the rest is its logarithm's: where scans say little, the first asks for a value
 below the median, since an integral that is too large may be so by any factor."""
 
