@@ -106,6 +106,13 @@ def _add_cohort(commands: Any) -> None:
     cohort.add_argument("--protocol", metavar="P", help="instead of the cases' own")
     cohort.add_argument("--kinetics", metavar="M", help="instead of the protocol's")
     cohort.add_argument("--engine", metavar="E", help="instead of the protocol's")
+    cohort.add_argument(
+        "--against",
+        metavar="PLACE",
+        help="compare the set at the end: with a CSV, CASE folders, DICOM exports, or `drafts`, its own",
+    )
+    cohort.add_argument("--regions", type=Path, metavar="FILE", help="with --against: region names, as of `mrtai validate`")
+    cohort.add_argument("--margin", type=float, metavar="M", help="with --against: of equivalence, instead of the protocol's")
     cohort.add_argument("cases", nargs="*", metavar="CASE", help="cases of `status` (default: all that have a draft)")
 
 
@@ -266,6 +273,9 @@ def _cohort(options: argparse.Namespace) -> int:
         )
     for case_id, said in outcome.items():
         _say(f"{case_id}: {said}")
+    if options.against:
+        folder = cohort.compared(site, options.result_set, options.against, regions=options.regions, margin=options.margin)
+        _say(f"compared: {folder / 'validation.html'}")
     return DONE if all(said.startswith(("completed", "computed")) for said in outcome.values()) else REFUSED
 
 

@@ -1,7 +1,7 @@
 """Many cycles computed again into a result set of their own: another protocol, another engine, another version.
 
 Every cycle is a run of its own on whatever workers there are; one that fails stops none of the others. Signed results, and drafts too,
-stay as they are: a set lies in ``cohorts/NAME`` beside the cycles.
+stay as they are: a set lies in ``cohorts/NAME`` beside the cycles. At the end it may be compared with manual results, or with the drafts.
 """
 
 import json
@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Completed, Failed
 
+from mrtai.comparison import Comparison, compare
 from mrtai.cycle import run_case
 from mrtai.io.atomic import write_bytes
 from mrtai.io.cycle_folder import CycleFolder
@@ -29,6 +30,9 @@ from workflows.dose_cycle import case_request, room_as_task
 
 LOOK_EVERY_S: Final = 2.0
 SUMMARY: Final = "cohort.json"
+COMPARISON: Final = "comparison"
+DRAFTS: Final = "drafts"
+"""What a set may be compared with by name: the site's own drafts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,21 @@ def cohort(
             tell(len(outcome), len(cases))
             time.sleep(LOOK_EVERY_S if len(outcome) < len(cases) else 0.0)
     return outcome
+
+
+def compared(site: Site, result_set: str, against: str, *, regions: Path | None = None, margin: float | None = None) -> Path:
+    """Compare a result set with manual results or with the drafts it was computed again from, and return the folder written.
+
+    A case that failed, or that cannot be read, is listed in the comparison and stops nothing. Calling again replaces it.
+
+    Raises:
+        DosimetryError: the manual side cannot be read, or nothing has a partner.
+    """
+    folder = set_folder(site, result_set)
+    manual = site.cycles if against == DRAFTS else Path(against)
+    asked = Comparison(folder, manual, folder / COMPARISON, regions=regions, margin=margin, lenient=True)
+    compare(asked)
+    return asked.out
 
 
 def _require_same_set(folder: Path, another: Another) -> None:

@@ -54,35 +54,20 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
 
 
 def _validate(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.io.validation_folder import require_ours, write_validation
-    from mrtai.io.validation_margin import equivalence_margin
-    from mrtai.io.validation_pairs import read_sides
-    from mrtai.physics.maps_agreement import maps_compared, misplaced
-    from mrtai.physics.mixed_units import require_same_units
-    from mrtai.physics.validation import attributed, compared
-    from mrtai.values.validation import Validation
+    from mrtai.comparison import Comparison, compare
 
-    require_ours(options.out)
-    sides = read_sides(options.auto, options.manual, options.regions)
-    require_same_units(sides.pairs)
-    equivalence = equivalence_margin(options.margin, sides.auto, options.protocols)
-    maps = maps_compared(sides.auto, sides.manual, sides.pairs)
-    known, refused = _from_images(options, sides) if options.recompute else ((), ())
-    attributions, by_group = attributed(sides.pairs, maps, known)
-    found = Validation(
-        auto=sides.auto,
-        manual=sides.manual,
-        pairs=sides.pairs,
-        unmatched=(*sides.unmatched, *misplaced(maps)),
-        comparisons=compared(sides.pairs, equivalence.margin),
-        attributions=attributions,
-        group_attributions=by_group,
-        margin=equivalence.margin,
-        margin_source=equivalence.source,
-        maps=maps,
-        not_recomputed=refused,
+    asked = Comparison(
+        auto=options.auto,
+        manual=options.manual,
+        out=options.out,
+        regions=options.regions,
+        margin=options.margin,
+        protocols=tuple(options.protocols),
+        recompute=options.recompute,
+        threads=options.threads,
     )
-    folder = write_validation(found, options.out)
+    found = compare(asked)
+    folder = options.out.resolve()
     return {
         "validation": str(folder / "validation.json"),
         "report": str(folder / "validation.html"),
@@ -91,9 +76,3 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         "unmatched": len(found.unmatched),
         "text": f"{len(found.pairs)} regions compared, {len(found.unmatched)} without partner: {folder / 'validation.html'}",
     }
-
-
-def _from_images(options: argparse.Namespace, sides: Any) -> Any:
-    from mrtai.agreement import from_images
-
-    return from_images(sides.auto, sides.manual, sides.pairs, tuple(options.protocols), threads=options.threads)

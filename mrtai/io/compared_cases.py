@@ -25,25 +25,51 @@ UNUSABLE: Final = frozenset({"rejected", "failed", "held"})
 
 
 def is_cases(place: Path) -> bool:
-    """Return True for a CASE folder, and a folder that holds some."""
-    return (place / "results.json").exists() or any(place.glob("*/results.json"))
+    """Return True for a CASE folder, a folder that holds some, and a site's ``cycles``."""
+    return bool(_folders(place))
 
 
 def read_cases(place: Path, side: str) -> tuple[ComparedCycle, ...]:
-    """Return the cycles of a CASE folder, or of the CASE folders in a folder.
+    """Return the cycles of a CASE folder, of the CASE folders in a folder, or of a site's ``cycles``.
 
     Raises:
         DosimetryError: no case there, one that cannot be read or may not be used, or two of one cycle.
     """
-    folders = [place] if (place / "results.json").exists() else sorted(file.parent for file in place.glob("*/results.json"))
+    found, refusals = read_readable_cases(place, side)
+    if refusals:
+        raise refusals[0]
+    return found
+
+
+def read_readable_cases(place: Path, side: str) -> tuple[tuple[ComparedCycle, ...], tuple[DosimetryError, ...]]:
+    """Return what ``read_cases`` does, and the refusals of the cases that cannot be read or may not be used.
+
+    Raises:
+        DosimetryError: no case there that can, or two of one cycle.
+    """
+    folders = _folders(place)
     if not folders:
         raise _refused(
             side, "no case of ours", "no results.json", "give a CASE folder made by mrtai run, or a folder of them", "NOT_A_CASE"
         )
-    found = tuple(_cycle(folder, f"{side}, case {number}") for number, folder in enumerate(folders, start=1))
+    found, refusals = [], []
+    for number, folder in enumerate(folders, start=1):
+        try:
+            found.append(_cycle(folder, f"{side}, case {number}"))
+        except DosimetryError as refusal:
+            refusals.append(refusal)
+    if not found:
+        raise refusals[0]
     if len({(one.patient, one.cycle) for one in found}) < len(found):
         raise _refused(side, "two cases of one patient and cycle", "the same twice", "leave one of them out", "DUPLICATE_CASE")
-    return found
+    return tuple(found), tuple(refusals)
+
+
+def _folders(place: Path) -> list[Path]:
+    if (place / "results.json").exists():
+        return [place]
+    # a site keeps the CASE folder of a cycle beside its inputs
+    return sorted(file.parent for pattern in ("*/results.json", "*/case/results.json") for file in place.glob(pattern))
 
 
 def _cycle(folder: Path, where: str) -> ComparedCycle:

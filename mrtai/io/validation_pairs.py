@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mrtai.io.compared_cases import is_cases, read_cases
+from mrtai.io.compared_cases import is_cases, read_cases, read_readable_cases
 from mrtai.io.compared_exports import read_exports
 from mrtai.io.manual_results import contract_name, read_manual
 from mrtai.io.toml_file import read_toml, require_keys, text
@@ -35,32 +35,42 @@ class Sides:
     unmatched: tuple[Unmatched, ...]
 
 
-def read_sides(auto: Path, manual: Path, regions: Path | None) -> Sides:
+def read_sides(auto: Path, manual: Path, regions: Path | None, *, lenient: bool = False) -> Sides:
     """Return the pairs of CASE folders with CSV, with other CASE folders or with DICOM exports.
 
     Args:
         auto: CASE folder, or a folder of CASE folders.
         manual: CSV file, CASE folders, or a folder of DICOM exports.
         regions: TOML file whose table ``regions`` gives the automatic side's name for names of the manual side.
+        lenient: list cases that cannot be read or may not be used, instead of refusing all.
 
     Raises:
         DosimetryError: a side cannot be read, a manual region is unknown, or nothing has a partner.
     """
-    ours = read_cases(auto, AUTO)
-    theirs = _read_manual_side(manual, ours)
+    ours, left_out = _cases(auto, AUTO, lenient=lenient)
+    theirs, also = _manual_side(manual, ours, lenient=lenient)
     theirs = renamed(theirs, {} if regions is None else read_region_map(regions), ours)
-    return paired(ours, theirs)
+    found = paired(ours, theirs)
+    return replace(found, unmatched=(*found.unmatched, *left_out, *also))
 
 
-def _read_manual_side(place: Path, auto: Sequence[ComparedCycle]) -> tuple[ComparedCycle, ...]:
+def _cases(place: Path, side: str, *, lenient: bool) -> tuple[tuple[ComparedCycle, ...], tuple[Unmatched, ...]]:
+    if not lenient:
+        return read_cases(place, side), ()
+    cycles, refusals = read_readable_cases(place, side)
+    # a case that cannot be read does not tell whose it is, and its folder may be named after him
+    return cycles, tuple(Unmatched(side, one.where, 1, None, f"left out: {one.what} ({one.found})") for one in refusals)
+
+
+def _manual_side(place: Path, auto: Sequence[ComparedCycle], *, lenient: bool) -> tuple[tuple[ComparedCycle, ...], tuple[Unmatched, ...]]:
     if not place.is_dir():
-        return read_manual(place)
+        return read_manual(place), ()
     if is_cases(place):
-        return read_cases(place, MANUAL)
+        return _cases(place, MANUAL, lenient=lenient)
     known: dict[str, list[int]] = {}
     for cycle in auto:
         known.setdefault(cycle.patient, []).append(cycle.cycle)
-    return read_exports(place, MANUAL, known)
+    return read_exports(place, MANUAL, known), ()
 
 
 def read_region_map(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 from pypdf import PdfReader
 
 from mrtai.cli import main
+from mrtai.comparison import Comparison, compare
 from mrtai.io.compared_cases import read_cases
 from mrtai.io.manual_results import COLUMNS, contract_name
 from mrtai.io.results import dumped, require_valid, results
@@ -259,6 +260,28 @@ def test_the_pdf_says_what_the_page_says(cohort):
     assert "Research use only. Not a medical device" in text and found["sample_size"][:40] in text and found["version"] in text
     assert all(one["text"][:60] in text for one in found["attribution"])
     assert "Without a partner" in text and "Passing–Bablok" in text and "manual patient 1" in text
+
+
+def test_a_cohorts_comparison_lists_bad_cases_and_goes_on(tmp_path, document):
+    for n in (1, 2):
+        write_case(tmp_path / "set", document, n)
+        # a site keeps each CASE folder beside its inputs
+        write_case(tmp_path / "drafts", document, n, state="rejected" if n == 2 else "draft").rename(tmp_path / f"moved{n}")
+        (tmp_path / "cycles" / f"cycle{n}").mkdir(parents=True)
+        (tmp_path / f"moved{n}").rename(tmp_path / "cycles" / f"cycle{n}" / "case")
+    broken = tmp_path / "set" / "broken"
+    broken.mkdir()
+    (broken / "results.json").write_text("{")
+    found = compare(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "out", lenient=True))
+    assert {pair.patient for pair in found.pairs} == {pseudonym(1)}
+    told = {(one.side, one.patient, one.why) for one in found.unmatched if one.region is None}
+    assert told == {
+        ("automatic", "automatic, case 1", "left out: no readable case (another results.json)"),
+        ("manual", "manual, case 2", "left out: the case may not be used (state rejected)"),
+        ("automatic", pseudonym(2), "only on the automatic side"),
+    }
+    with pytest.raises(DosimetryError, match="no readable case"):
+        compare(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "strict"))
 
 
 def with_protocol(case, name, content):

@@ -142,7 +142,8 @@ def test_a_draft_that_was_changed_by_hand_cannot_be_signed(site, final):
 
 def test_a_cohort_is_computed_into_a_set_of_its_own_and_signed_results_stay(site, final):
     before = (site.folder_of(final[-1].id) / "results.json").read_bytes()
-    out = site.run("cohort", "--set", "mono", "--kinetics", "mono")
+    out = site.run("cohort", "--set", "mono", "--kinetics", "mono", "--against", "drafts")
+    assert "compared: " in out and (site.site.root / "cohorts" / "mono" / "comparison" / "validation.pdf").is_file()
     assert (site.folder_of(final[-1].id) / "results.json").read_bytes() == before
     again = json.loads((site.site.root / "cohorts" / "mono" / final[-1].id / "results.json").read_text())
     assert {region["kinetics"]["method"] for region in again["regions"] if region["kind"] == "organ"} == {"mono"}

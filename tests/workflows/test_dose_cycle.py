@@ -181,7 +181,7 @@ def test_a_rejected_draft_says_so_and_can_be_computed_again(server, ledger, tmp_
 
 
 def test_one_bad_case_of_a_cohort_says_why_and_leaves_nothing(server, drafted, ledger, tmp_path):
-    from workflows.cohort import recompute, set_folder
+    from workflows.cohort import compared, recompute, set_folder
 
     alone = submit(server, ledger, scan(tmp_path / "1", 24, person=Person("SECRET-6", "Eddie^Computer", "19500606"), contours=True))
     flow(alone)
@@ -191,6 +191,10 @@ def test_one_bad_case_of_a_cohort_says_why_and_leaves_nothing(server, drafted, l
     _, case, _ = drafted
     assert recompute(case.id, "mono", kinetics="mono", return_state=True).is_completed()
     assert ledger.case(alone.id).state is CaseState.DRAFT
+    # the comparison at the end goes without the case that failed, and names it
+    found = json.loads((compared(server.site, "mono", "drafts") / "validation.json").read_text())
+    assert {one["cycle"] for one in found["automatic"]} == {1} and len(found["automatic"]) == 1
+    assert any(one["side"] == "manual" and one["region"] is None for one in found["unmatched"])
 
 
 def test_a_fault_of_ours_is_told_without_its_message(server):
