@@ -43,9 +43,20 @@ def compare(asked: Comparison) -> Validation:
     """Return a comparison, written into its folder.
 
     Raises:
-        DosimetryError: a side cannot be read, nothing has a partner, units are mixed up, or the folder holds something else.
+        DosimetryError: as ``comparison`` does, or the folder holds something else.
     """
     require_ours(asked.out)
+    found = comparison(asked)
+    write_validation(found, asked.out)
+    return found
+
+
+def comparison(asked: Comparison) -> Validation:
+    """Return a comparison and write nothing.
+
+    Raises:
+        DosimetryError: a side cannot be read, nothing has a partner, or units are mixed up.
+    """
     sides = read_sides(asked.auto, asked.manual, asked.regions, lenient=asked.lenient)
     require_same_units(sides.pairs)
     equivalence = equivalence_margin(asked.margin, sides.auto, asked.protocols)
@@ -54,7 +65,7 @@ def compare(asked: Comparison) -> Validation:
         from_images(sides.auto, sides.manual, sides.pairs, asked.protocols, threads=asked.threads) if asked.recompute else ((), ())
     )
     attributions, by_group = attributed(sides.pairs, maps, known)
-    found = Validation(
+    return Validation(
         auto=sides.auto,
         manual=sides.manual,
         pairs=sides.pairs,
@@ -67,8 +78,6 @@ def compare(asked: Comparison) -> Validation:
         maps=maps,
         not_recomputed=refused,
     )
-    write_validation(found, asked.out)
-    return found
 
 
 def _known(asked: Comparison, sides: Sides) -> tuple[tuple[Attribution | None, ...], tuple[NotRecomputed, ...]]:

@@ -13,12 +13,14 @@ from scipy import ndimage
 from benchmarks.attribution import TOGETHER, brute_force, dropped, off_calibration, worked_up
 from mrtai.agreement import exchange_of, from_images, recomputed
 from mrtai.cli import main
+from mrtai.comparison import Comparison, comparison
 from mrtai.engines.local import Local
 from mrtai.engines_of_run import CaseRequest, engines_for
 from mrtai.io.compared_cases import read_cases
 from mrtai.io.protocols import load_protocol
-from mrtai.io.results import require_valid
 from mrtai.io.tables import nuclide
+from mrtai.io.validation import validation_document
+from mrtai.io.validation_page import validation_page
 from mrtai.io.validation_pairs import paired
 from mrtai.physics.align_scans import IDENTITY
 from mrtai.physics.attribution import STEPS
@@ -143,27 +145,30 @@ def test_a_case_against_itself_has_no_share_anywhere(folders):
         assert [part.ln_ratio for part in one.contributions] == [0.0] * 4
 
 
-def validated(auto, manual, out, *options):
-    assert main(["validate", str(auto), str(manual), "--out", str(out), *options]) == 0
-    return require_valid(json.loads((out / "validation.json").read_text("utf-8")), "validation.schema.json")
+def compared(auto, manual, *, recompute=True):
+    return validation_document(comparison(Comparison(auto, manual, auto.parent / "out", recompute=recompute)))
 
 
-def test_the_command_computes_again_only_where_asked_and_says_what_it_did(folders, tmp_path):
-    found = validated(folders / "contour", folders / "clean", tmp_path / "a", "--recompute")
-    assert {pair["attribution"]["by"] for pair in found["pairs"] if pair["attribution"]} == {"images"} and found["not_recomputed"] == []
+def ways(found):
+    return {pair["attribution"]["by"] for pair in found["pairs"] if pair["attribution"]}
+
+
+def test_doses_are_computed_again_only_where_asked_and_the_page_says_what_was_done(folders):
+    found = compared(folders / "contour", folders / "clean")
+    assert ways(found) == {"images"} and found["not_recomputed"] == []
     kidneys = next(one for one in found["attribution"] if one["group"] == "kidneys")
     assert "% contour, 0.0 %" in kidneys["text"] and kidneys["text"].endswith(", computed again from images")
-    page = (tmp_path / "a" / "validation.html").read_text("utf-8")
+    page = validation_page(found, ())
     assert "From images: contours" in page and "From numbers alone" not in page
-    plain = validated(folders / "contour", folders / "clean", tmp_path / "b")
-    assert {pair["attribution"]["by"] for pair in plain["pairs"] if pair["attribution"]} == {"numbers"}
+    assert ways(compared(folders / "contour", folders / "clean", recompute=False)) == {"numbers"}
 
 
 def test_steps_that_cannot_be_computed_again_are_said_and_not_guessed(folders, tmp_path):
     table = tmp_path / "m.csv"
     heading = "patient,cycle,region,volume_ml,time_h,activity_mbq,tia_mbq_h,effective_half_life_h,absorbed_dose_gy"
     table.write_text(f"{heading}\nP-0000000000000001,1,spleen,8,,,,,3.0\n")
-    found = validated(folders / "clean", table, tmp_path / "csv", "--recompute")
+    assert main(["validate", str(folders / "clean"), str(table), "--out", str(tmp_path / "csv"), "--recompute"]) == 0
+    found = json.loads((tmp_path / "csv" / "validation.json").read_text("utf-8"))
     assert found["not_recomputed"][0]["why"].startswith("the images are not at hand: numbers alone")
     assert found["pairs"][0]["attribution"]["contributions"][-1]["steps"] == ["activity", "curve", "dose"]
     page = (tmp_path / "csv" / "validation.html").read_text("utf-8")
@@ -182,9 +187,9 @@ def test_a_case_that_lacks_what_it_takes_is_told_apart(folders, tmp_path, change
     bare = tmp_path / "bare"
     shutil.copytree(folders / "contour", bare)
     change(bare)
-    found = validated(bare, folders / "clean", tmp_path / "out", "--recompute")
-    assert says in found["not_recomputed"][0]["why"]
-    assert {pair["attribution"]["by"] for pair in found["pairs"] if pair["attribution"]} == {"numbers"}
+    auto, manual = read_cases(bare, "automatic"), read_cases(folders / "clean", "manual")
+    found, refused = from_images(auto, manual, paired(auto, manual).pairs)
+    assert says in refused[0].why and set(found) == {None}
 
 
 def changed_protocol(folder):

@@ -13,7 +13,7 @@ import pytest
 from pypdf import PdfReader
 
 from mrtai.cli import main
-from mrtai.comparison import Comparison, compare
+from mrtai.comparison import Comparison, comparison
 from mrtai.io.compared_cases import read_cases
 from mrtai.io.manual_results import COLUMNS, contract_name
 from mrtai.io.results import dumped, require_valid, results
@@ -272,7 +272,7 @@ def test_a_cohorts_comparison_lists_bad_cases_and_goes_on(tmp_path, document):
     broken = tmp_path / "set" / "broken"
     broken.mkdir()
     (broken / "results.json").write_text("{")
-    found = compare(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "out", lenient=True))
+    found = comparison(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "out", lenient=True))
     assert {pair.patient for pair in found.pairs} == {pseudonym(1)}
     told = {(one.side, one.patient, one.why) for one in found.unmatched if one.region is None}
     assert told == {
@@ -281,7 +281,7 @@ def test_a_cohorts_comparison_lists_bad_cases_and_goes_on(tmp_path, document):
         ("automatic", pseudonym(2), "only on the automatic side"),
     }
     with pytest.raises(DosimetryError, match="no readable case"):
-        compare(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "strict"))
+        comparison(Comparison(tmp_path / "set", tmp_path / "cycles", tmp_path / "strict"))
 
 
 def with_protocol(case, name, content):

@@ -1,7 +1,5 @@
 """``mrtai validate`` against DICOM exports of another program."""
 
-import json
-
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -10,11 +8,12 @@ from scipy import ndimage
 
 from mrtai.cli import main
 from mrtai.io.compared_exports import read_exports
-from mrtai.io.results import require_valid, results
+from mrtai.io.results import results
+from mrtai.values.refusal import DosimetryError
 from tests.io import dicom_maker as maker
 from tests.io.case_maker import ct_on
 from tests.io.sample_report import sample_report
-from tests.io.test_validate_maps import write_case
+from tests.io.test_validate_maps import compared, write_case
 
 RTDOSE_CLASS = "1.2.840.10008.5.1.4.1.1.481.2"
 FRAME = "1.2.3.4.77"
@@ -78,8 +77,7 @@ def save(folder, *objects):
 def test_an_export_of_the_same_contours_and_dose_agrees_wholly(tmp_path, report, pseudonym):
     case = write_case(tmp_path / "case", report)
     export = save(tmp_path / "export", segmentation(report.contours, pseudonym), rtdose(report.dose.total, pseudonym, descending=True))
-    assert main(["validate", str(case), str(export), "--out", str(tmp_path / "out")]) == 0
-    found = require_valid(json.loads((tmp_path / "out" / "validation.json").read_text()), "validation.schema.json")
+    found = compared(case, export)
     assert {"kidney_left", "kidneys", "liver", "tumour_total"} <= {one["region"] for one in found["maps"]["regions"]}
     # the sample's liver is the parenchyma alone; of an export it is the union with the lesions in it, as in every case of ours
     for one in (one for one in found["maps"]["regions"] if one["region"] != "liver"):
@@ -100,8 +98,7 @@ def test_larger_contours_of_an_export_are_the_contour_step(tmp_path, report, pse
         header.PatientID = pseudonym
     drawn = maker.seg(ct, {"Spleen": (grown, None), "Boost volume": (labels.mask("liver"), None)})
     export = save(tmp_path / "export", drawn, rtdose(report.dose.total, pseudonym))
-    assert main(["validate", str(case), str(export), "--out", str(tmp_path / "out")]) == 0
-    found = json.loads((tmp_path / "out" / "validation.json").read_text())
+    found = compared(case, export)
     (pair,) = [pair for pair in found["pairs"] if pair["region"] == "spleen"]
     contour, rest = pair["attribution"]["contributions"]
     assert contour["steps"] == ["contour"] and contour["ln_ratio"] > 0.02 and rest["ln_ratio"] == pytest.approx(0.0, abs=1e-6)
@@ -143,11 +140,12 @@ def test_cycles_in_folders_of_their_own_are_told_apart(tmp_path, report, pseudon
         ),
     ],
 )
-def test_an_export_that_cannot_be_read_is_refused_in_one_line(tmp_path, report, pseudonym, objects, says, capsys):
-    case, export = write_case(tmp_path / "case", report), save(tmp_path / "export", *objects(report, pseudonym))
-    assert main(["validate", str(case), str(export), "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err
-    assert says in told and len(told.strip().splitlines()) == 1 and pseudonym not in told
+def test_an_export_that_cannot_be_read_is_refused_in_one_line(tmp_path, report, pseudonym, objects, says):
+    export = save(tmp_path / "export", *objects(report, pseudonym))
+    with pytest.raises(DosimetryError) as refused:
+        read_exports(export, "manual", {})
+    told = str(refused.value)
+    assert says in told and len(told.splitlines()) == 1 and pseudonym not in told
 
 
 def test_a_folder_without_cases_or_dicom_is_refused(tmp_path, report, capsys):

@@ -3,14 +3,18 @@
 import csv
 import json
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrtai.cli import main
+from mrtai.comparison import Comparison, comparison
 from mrtai.io.case_folder import write_images
-from mrtai.io.results import dumped, require_valid, results
+from mrtai.io.results import dumped, results
+from mrtai.io.validation import validation_document
+from mrtai.io.validation_csv import validation_csv
+from mrtai.io.validation_page import validation_page
 from mrtai.physics.maps_agreement import cycle_maps_compared
 from mrtai.physics.resample import largest_share
 from mrtai.physics.validation import attributed
@@ -43,9 +47,8 @@ def with_larger_kidney(report):
     return replace(report, contours=changed, labels=changed if labels.grid.same_as(report.labels.grid) else report.labels)
 
 
-def validated(auto, manual, out):
-    assert main(["validate", str(auto), str(manual), "--out", str(out)]) == 0
-    return require_valid(json.loads((out / "validation.json").read_text("utf-8")), "validation.schema.json")
+def compared(auto, manual):
+    return validation_document(comparison(Comparison(auto, manual, auto.parent / "out")))
 
 
 def of(found, name):
@@ -54,7 +57,7 @@ def of(found, name):
 
 def test_a_case_against_itself_has_the_same_contours_and_passes_everywhere(tmp_path, report):
     case = write_case(tmp_path / "case", report)
-    found = validated(case, case, tmp_path / "out")
+    found = compared(case, case)
     regions = found["maps"]["regions"]
     assert {"kidney_left", "kidneys", "liver", "lesion_1", "tumour_total"} <= {one["region"] for one in regions}
     for one in regions:
@@ -64,7 +67,7 @@ def test_a_case_against_itself_has_the_same_contours_and_passes_everywhere(tmp_p
     (whole,) = found["maps"]["cycles"]
     assert [(one["percent"], one["mm"], one["local"]) for one in whole["gamma"]] == [(3, 3, False), (2, 2, False), (3, 3, True)]
     assert all(one["passed"] == one["points"] > 100 for one in whole["gamma"])
-    text = (tmp_path / "out" / "validation.html").read_text("utf-8")
+    text = validation_page(found, ())
     assert "Contours and dose maps" in text and "1.000 (1.000)" in text and "100.0 % (100.0)" in text
 
 
@@ -72,7 +75,7 @@ def test_a_larger_contour_and_a_higher_dose_are_told_in_json_page_and_csv(tmp_pa
     higher = Image(report.dose.total.voxels * np.float32(1.1), Quantity.ABSORBED_DOSE, report.dose.grid)
     other = with_larger_kidney(replace(report, dose=replace(report.dose, parts={"electron": higher})))
     auto, manual = write_case(tmp_path / "auto", other), write_case(tmp_path / "manual", report)
-    found = validated(auto, manual, tmp_path / "out")
+    found = compared(auto, manual)
     kidney, spleen = of(found, "kidney_left"), of(found, "spleen")
     assert kidney["contour"]["dice"] < 0.99 and kidney["contour"]["volume_ratio"] > 1.02
     assert 0 < kidney["contour"]["surface_95_mm"] <= float(report.contours.grid.spacing_mm.max()) + 1e-6
@@ -83,8 +86,7 @@ def test_a_larger_contour_and_a_higher_dose_are_told_in_json_page_and_csv(tmp_pa
     # 10 % off everywhere passes where the dose changes steeply, and hardly anywhere else when per cent are of the point's own dose
     first, _, local = found["maps"]["cycles"][0]["gamma"]
     assert local["passed"] < first["passed"] <= first["points"] == local["points"]
-    with (tmp_path / "out" / "validation.csv").open(encoding="utf-8", newline="") as stream:
-        rows = {row["region"]: row for row in csv.DictReader(stream)}
+    rows = {row["region"]: row for row in csv.DictReader(StringIO(validation_csv(found)))}
     assert float(rows["kidney_left"]["dice"]) == kidney["contour"]["dice"]
     assert float(rows["spleen"]["d50_manual_gy"]) == spleen["dvh"]["manual"]["d50"]
     assert 0 <= float(rows["spleen"]["gamma passed, 3 % / 3 mm"]) <= 1
@@ -94,9 +96,9 @@ def test_cases_kept_without_images_are_compared_by_numbers_alone(tmp_path, repor
     case, bare = write_case(tmp_path / "case", report), write_case(tmp_path / "bare", report)
     for file in (bare / "images").iterdir():
         file.unlink()
-    found = validated(case, bare, tmp_path / "out")
+    found = compared(case, bare)
     assert found["maps"] == {"regions": [], "cycles": []} and found["statistics"]
-    assert "Contours and dose maps" not in (tmp_path / "out" / "validation.html").read_text("utf-8")
+    assert "Contours and dose maps" not in validation_page(found, ())
 
 
 def test_a_dose_alone_is_told_apart_into_contour_and_rest_by_the_maps(report):
