@@ -35,8 +35,8 @@ FAILURES: Final = (
 )
 CALIBRATION: Final = (1_000_003, 0)
 CALIBRATED_ON: Final = ((0.65, 0.0), (0.28, 1.0), (0.07, 1.6))
-"""Populations (``data.SHIFTS``) that the intervals' widths hold for: two thirds as the prior believes. The network learns from more that are
-not; with its own widths the interval of a patient of a population as believed would hold him too often."""
+"""Populations (``data.SHIFTS``) that the intervals' widths hold for: two thirds as the prior believes. The network learns from more that
+are not; with its own widths the interval of a patient of a population as believed would hold him too often."""
 
 UNSEEN: Final = (2_000_003, 0)
 """Keys of patients that training never sees: to set the intervals' widths, and to measure."""
