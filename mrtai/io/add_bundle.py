@@ -171,6 +171,7 @@ def _ours(name: str, metadata: Mapping[str, Any], inference: Mapping[str, Any] |
     try:
         given = dict(metadata.get("mrtai") or {})
         _require_digest(name, str(given.get("sha256", digest)), digest)
+        _require_drawing(name, given)
         contract = contract_of(given["contract"]) if "contract" in given else foreign_contract(name, metadata, inference)
         classes = dict(given.get("classes") or foreign_classes(name, metadata))
         task = given.get("task") or foreign_task(classes)
@@ -179,6 +180,13 @@ def _ours(name: str, metadata: Mapping[str, Any], inference: Mapping[str, Any] |
         raise _refused(name, what, found, "correct metadata.json", "BUNDLE_CONTRACT") from cause
     names = {str(channel): region for channel, region in classes.items()}
     return {**given, "task": task, "sha256": digest, "contract": asdict(contract), "classes": names}
+
+
+def _require_drawing(name: str, given: Mapping[str, Any]) -> None:
+    """Refuse a model of ours that draws nothing: what it answers cannot be tried on an image."""
+    if "task" in given and not {"contract", "classes"} & set(given):
+        remedy = "copy its folder into the one that MRTAI_MODELS names; mrtai models verify says whether it is whole"
+        raise _refused(name, "only models that draw are added", f"its task is {given['task']}", remedy)
 
 
 def _require_digest(name: str, said: str, digest: str) -> None:

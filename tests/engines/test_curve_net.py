@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mrtai.engines import tac_model
 from mrtai.engines.curve_net import NAME, TASK
+from mrtai.engines_of_run import CaseRequest, engines_for
 from mrtai.io.bundles import load_network
 from mrtai.io.priors import agent_priors
+from mrtai.io.protocols import load_protocol
 from mrtai.io.tables import nuclide
 from mrtai.physics.curves import activity_bq, integral_bq_h
 from mrtai.units import LN2, SECONDS_PER_HOUR
@@ -151,3 +154,11 @@ def test_a_cohort_is_covered_as_stated(network):
         inside.append([low <= truth <= high for low, high in (result.tia_68_bq_s, result.tia_95_bq_s)])
     # 300 patients know a share of 68 % to 2.7 %: two of these beside the 5 points that are allowed
     assert np.mean(inside, axis=0) == pytest.approx([0.68, 0.95], abs=0.1)
+
+
+def test_a_run_by_protocol_reads_with_the_network_and_names_its_digest(network):
+    protocol = replace(load_protocol("lu177-dotatate"), kinetics="neural", segmenter="none", dose_engine="local", check_engine="none")
+    engines = engines_for(protocol, CaseRequest(Path("study"), protocol.name, Path("case")))
+    assert dict(engines.models) == {network.label: network.sha256}
+    assert engines.names["kinetics"] == "neural"
+    assert engines.kinetics(mono(50, (24, 96))).model == "neural"

@@ -391,6 +391,7 @@ def test_a_model_that_draws_nothing_is_verified_and_refused_where_one_must_draw(
         load_bundle("numbers")
     with pytest.raises(DosimetryError, match="its task is kinetics, dose is needed"):
         load_network("numbers", "dose")
+    refused(folder, "only models that draw are added; found its task is kinetics; copy its folder", tmp_path / "other")
     (folder / "models" / "model.onnx").write_bytes(b"other")
     with pytest.raises(DosimetryError, match="SHA-256 of its weights"):
         load_network("numbers", "kinetics")
