@@ -40,11 +40,12 @@ PLACES: Final = 4
 NOISE_SD: Final = 0.001
 """Of a coefficient; spheres without noise still differ by how they lie on the voxels."""
 
+STANDARD: Final = Camera()
 GROUPS: Final = ("kidneys", "spleen", "liver", "lesions above 10 mL", "lesions below 10 mL")
 
 
-def spheres() -> tuple[list[float], list[float]]:
-    """Return volume [mL] and recovery of spheres without background or noise, as the clinical scanner shows them on its own voxels."""
+def spheres(camera: Camera = STANDARD) -> tuple[list[float], list[float]]:
+    """Return volume [mL] and recovery of spheres without background or noise, as a camera shows them on its own voxels."""
     edge_mm = float(SPECT_GRID.spacing_mm[0])
     grid, rng = Grid.axial((SIDE,) * 3, (edge_mm,) * 3), np.random.default_rng(1)
     places = rng.uniform(-0.5, 0.5, (PLACES, 3)) * edge_mm
@@ -52,7 +53,7 @@ def spheres() -> tuple[list[float], list[float]]:
     for diameter_mm in DIAMETERS_MM:
         volumes_ml.append(np.pi / 6 * diameter_mm**3 / 1000)
         shares = [_share(diameter_mm / 2, place, edge_mm) for place in places]
-        recovered.append(float(np.mean([(seen(share, grid, Camera()) * share).sum() / share.sum() for share in shares])))
+        recovered.append(float(np.mean([(seen(share, grid, camera) * share).sum() / share.sum() for share in shares])))
     return volumes_ml, recovered
 
 
@@ -65,9 +66,9 @@ def _share(radius_mm: float, place_mm: NDArray[np.float64], edge_mm: float) -> N
     return fine.reshape(SIDE, FINER, SIDE, FINER, SIDE, FINER).mean(axis=(1, 3, 5))
 
 
-def curve() -> Recovery:
+def curve(camera: Camera = STANDARD) -> Recovery:
     """Return the recovery curve that a phantom of those spheres gives."""
-    volumes_ml, recovered = spheres()
+    volumes_ml, recovered = spheres(camera)
     points = [SphereRecovery(d, v, rc, NOISE_SD) for d, v, rc in zip(DIAMETERS_MM, volumes_ml, recovered, strict=True)]
     return fitted_recovery(points)[0]
 

@@ -38,7 +38,7 @@ from mrtai.physics.scan_gates import displaced_flags, hot_spot_flags, scale_flag
 from mrtai.physics.second_opinion import compared, disagreement_flags
 from mrtai.physics.tia_map import rescaled, tia_map
 from mrtai.physics.verdict import gated
-from mrtai.ports import Aligner, DoseEngine, Segmenter
+from mrtai.ports import Aligner, ContourDoseEngine, DoseEngine, Segmenter
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -71,9 +71,11 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     aligned = step(align, cycle, engines.aligner)
     contours = step(segment, aligned, engines.segmenter)
     fits, tia, tia_sd = step(integrate, aligned, contours, protocol, engines)
-    dose = step(absorb, tia, aligned, engines.dose)
-    other = step(absorb, rescaled(tia, fits), aligned, engines.dose) if fits.other_tia_bq_s else None
-    dose_rates = step(rates, aligned, engines.dose)
+    engine = engines.dose.with_contours(fits.labels) if isinstance(engines.dose, ContourDoseEngine) else engines.dose
+    dose = step(absorb, tia, aligned, engine)
+    # recovery and a network that takes blur back would do the same thing twice
+    other = step(absorb, rescaled(tia, fits), aligned, engine) if fits.other_tia_bq_s and not dose.deblurred else None
+    dose_rates = step(rates, aligned, engines.rates or engine)
     report = replace(
         step(measure, Maps(aligned, contours, fits, dose, other), tia, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates
     )
@@ -138,7 +140,12 @@ def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engine
         dose=maps.dose,
         provisional=provisional,
         engines=engines.names,
-        flags=(*case_flags(aligned, fits, engines.nuclide, protocol), *scan_flags, *progeny_flags(engines.chain, protocol.progeny)),
+        flags=(
+            *case_flags(aligned, fits, engines.nuclide, protocol),
+            *scan_flags,
+            *progeny_flags(engines.chain, protocol.progeny),
+            *maps.dose.flags,
+        ),
         marrow=marrow_doses(regions, aligned.cycle.blood, agent, decays, engines.blood or engines.kinetics, limit_gy),
         next_scan=proposed(fits, protocol, engines.known) if provisional and engines.known else None,
     )

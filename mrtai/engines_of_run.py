@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, dose_engine, known_beside, tac_model
+from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS, NEURAL, dose_engine, known_beside, tac_model
 from mrtai.engines.curve_fit import BloodFit
 from mrtai.engines.curve_net import NAME, TASK
+from mrtai.engines.dose_net_input import DOSE_NET, DOSE_TASK
 from mrtai.engines.lesion_tracking import Tracked
 from mrtai.engines.segmenters import LESION_METHODS, Drawing, as_given, drawn_by
 from mrtai.io.bundles import load_bundle, load_network
@@ -18,6 +19,7 @@ from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.priors import known_agent
 from mrtai.io.tables import nuclide
 from mrtai.physics.chain import chain
+from mrtai.physics.partial_volume import RECOVERY
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.bundle import Network
 from mrtai.values.chain import Chain
@@ -36,7 +38,7 @@ class Engines:
 
     ``known`` is what the kinetics know beside the scans; without it no next scan is proposed. ``blood`` fits blood samples, else
     ``kinetics`` does. ``models`` are the digests of the trained models among them, by name. ``kernel`` is the energy around a decay,
-    where one is shipped.
+    where one is shipped. ``rates`` gives the dose rates of single scans where that is another engine than ``dose``.
     """
 
     nuclide: Nuclide
@@ -53,6 +55,7 @@ class Engines:
     blood: TacModel | None = None
     models: Mapping[str, str] = field(default_factory=dict)
     kernel: PointKernel | None = None
+    rates: DoseEngine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,14 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
                 remedy=f"choose {', '.join(known)}",
                 code="BAD_PROTOCOL",
             )
+    if choice.dose_engine == NEURAL and choice.partial_volume == RECOVERY:
+        raise DosimetryError(
+            "blur would be taken back twice",
+            where=f"protocol {protocol.name}",
+            found="dose engine neural with partial-volume correction by recovery",
+            remedy="choose --pvc off with it, or --engine convolution",
+            code="BAD_PROTOCOL",
+        )
     return choice
 
 
@@ -133,14 +144,16 @@ def engines_for(
     same = not drawing.given and names_are_identities(earlier, lesions)
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=same))
     aligner = RigidAligner(seed=request.seed)
-    network = curve_network(protocol.kinetics)
+    network, of_dose = curve_network(protocol.kinetics), dose_network(protocol.dose_engine)
+    networks = [found for found in (network, of_dose) if found is not None]
     names = {"aligner": "rigid", **drawing.names, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
         aligner=aligner,
         segmenter=Tracked(drawing.segmenter, aligner, lesions, rename=not drawing.given),
         kinetics=tac_model(protocol.kinetics, known, network),
-        dose=_engine(protocol.dose_engine, protocol, request),
+        dose=_engine(protocol.dose_engine, protocol, request, network=of_dose),
+        rates=_engine("convolution", protocol, request) if of_dose else None,
         check=None if protocol.check_engine == "none" else _engine(protocol.check_engine, protocol, request, protocol.check_histories),
         chain=chain(protocol.nuclide, NUCLEAR_DATA),
         names=names | {"check": protocol.check_engine},
@@ -148,7 +161,7 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
-        models={model.label: model.sha256 for model in (*drawing.models, *((network,) if network else ()))},
+        models={model.label: model.sha256 for model in (*drawing.models, *networks)},
         kernel=_kernel(protocol.nuclide),
     )
 
@@ -165,6 +178,11 @@ def curve_network(method: str) -> Network | None:
     return load_network(NAME, TASK) if method == "neural" else None
 
 
+def dose_network(engine: str) -> Network | None:
+    """Return the verified network that a dose engine answers with, None for an engine without one."""
+    return load_network(DOSE_NET, DOSE_TASK) if engine == NEURAL else None
+
+
 def _drawing(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | None) -> Drawing:
     """Return what draws: contours given with the request, else the study's own, else the protocol's models."""
     if request.labels is not None:
@@ -177,11 +195,15 @@ def _drawing(protocol: DosimetryProtocol, request: CaseRequest, cycle: Cycle | N
     return drawn_by(organs, lesions, model, device=request.device, threads=request.threads)
 
 
-def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None) -> DoseEngine:
-    """Return one dose engine of a run; ``histories`` for a Monte Carlo that only checks, which otherwise uses its own number."""
-    monte_carlo: dict[str, Any] = {"seed": request.seed} if name == "monte-carlo" else {}
-    if monte_carlo and histories is not None:
-        monte_carlo["histories"] = histories
+def _engine(
+    name: str, protocol: DosimetryProtocol, request: CaseRequest, histories: int | None = None, network: Network | None = None
+) -> DoseEngine:
+    """Return one dose engine of a run; ``histories`` for a Monte Carlo that only checks, ``network`` for the neural one."""
+    settings: dict[str, Any] = {"seed": request.seed} if name == "monte-carlo" else {}
+    if settings and histories is not None:
+        settings["histories"] = histories
+    if name == NEURAL:
+        settings = {"model": network, "fwhm_mm": protocol.spect_fwhm_mm}
     return dose_engine(
         name,
         nuclide(protocol.nuclide),
@@ -189,5 +211,5 @@ def _engine(name: str, protocol: DosimetryProtocol, request: CaseRequest, histor
         progeny=protocol.progeny,
         device=request.device,
         threads=request.threads,
-        **monte_carlo,
+        **settings,
     )

@@ -50,6 +50,15 @@ class RegionDoseEngine(Protocol):
         ...
 
 
+@runtime_checkable
+class ContourDoseEngine(Protocol):
+    """A dose engine that does better where it knows the patient's regions."""
+
+    def with_contours(self, contours: Labels) -> "DoseEngine":
+        """Return the engine for a patient with these regions, on the TIA map's grid."""
+        ...
+
+
 class DoseEngine(Protocol):
     """Turns decays into absorbed dose."""
 

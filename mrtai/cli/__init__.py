@@ -13,6 +13,7 @@ from mrtai.cli.archive import add_export, add_send
 from mrtai.cli.arguments import positive, seed, times
 from mrtai.cli.calibrate import PATIENT_ONLY, add_calibrate, simulate_phantom
 from mrtai.cli.cumulate import add_cumulate
+from mrtai.cli.dose import add_dose
 from mrtai.cli.fit import add_fit
 from mrtai.cli.models import add_models
 from mrtai.cli.progress import bar, watched
@@ -283,81 +284,6 @@ def _align(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _add_dose(commands: Any) -> argparse.ArgumentParser:
-    dose: argparse.ArgumentParser = commands.add_parser(
-        "dose",
-        help="dose map of a TIA map",
-        description="Absorbed dose [Gy] of a map of time-integrated activity [Bq s/mL]; progeny decay with their parent.",
-    )
-    dose.set_defaults(command=_dose)
-    dose.add_argument("--tia", required=True, type=Path, metavar="TIA.nii.gz", help="Bq s/mL")
-    matter = dose.add_mutually_exclusive_group(required=True)
-    matter.add_argument("--ct", type=Path, metavar="CT", help="HU, on any grid")
-    matter.add_argument("--density", type=Path, metavar="RHO.nii.gz", help="g/mL, on the TIA's grid")
-    dose.add_argument(
-        "--material",
-        type=Path,
-        metavar="M.nii.gz",
-        help="with --density and monte-carlo: what each voxel is made of, with a JSON of names beside it; else by density",
-    )
-    dose.add_argument("--nuclide", required=True, metavar="Lu-177", help="as in ICRP 107")
-    dose.add_argument("--engine", required=True, choices=DOSE_ENGINES, metavar="E", help=", ".join(DOSE_ENGINES))
-    dose.add_argument("--out", required=True, type=Path, metavar="DOSE.nii.gz")
-    dose.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    dose.add_argument("--threads", type=positive, default=1, metavar="N", help="of the CPU (default 1)")
-    dose.add_argument("--histories", type=positive, metavar="N", help="of monte-carlo (default 2 million, some seconds)")
-    dose.add_argument("--seed", type=seed, metavar="N", help="of monte-carlo (default 7)")
-    return dose
-
-
-def _dose(options: argparse.Namespace) -> dict[str, Any]:
-    from mrtai.engines import dose_engine
-    from mrtai.io.nifti import read_image, read_materials, write_image
-    from mrtai.io.nuclear_data import NUCLEAR_DATA
-    from mrtai.io.tables import nuclide
-    from mrtai.physics.resample import averaged
-    from mrtai.physics.tissue import density
-    from mrtai.values.chain import Progeny
-    from mrtai.values.image import Quantity
-
-    _require_monte_carlo(options)
-    tia = read_image(options.tia, Quantity.TIME_INTEGRATED_ACTIVITY)
-    if options.ct is not None:
-        matter = averaged(density(read_image(options.ct, Quantity.HOUNSFIELD)), tia.grid)
-    else:
-        matter = read_image(options.density, Quantity.DENSITY)
-    settings: dict[str, Any] = {name: getattr(options, name) for name in ("histories", "seed") if getattr(options, name) is not None}
-    if options.material is not None:
-        settings["material"] = read_materials(options.material, tia.grid)
-    with bar("dose") as tell:
-        if options.engine == "monte-carlo":
-            settings["progress"] = tell
-        of = nuclide(options.nuclide)
-        # a parent without its progeny would be a fraction of the dose
-        where = {"progeny": Progeny(), "device": options.device, "threads": options.threads}
-        engine = dose_engine(options.engine, of, NUCLEAR_DATA, **where, **settings)
-        dose = engine(tia, matter)
-    done = {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
-    if dose.sd is not None:
-        beside = options.out.with_name(options.out.name.removesuffix(".gz").removesuffix(".nii") + ".sd.nii.gz")
-        write_image(beside, dose.sd)
-        done["sd"] = str(beside)
-    write_image(options.out, dose.total)
-    return done
-
-
-def _require_monte_carlo(options: argparse.Namespace) -> None:
-    """Refuse options that only the Monte Carlo engine uses, with another engine; a material map needs densities beside it."""
-    given = [name for name in ("material", "histories", "seed") if getattr(options, name) is not None]
-    if given and options.engine != "monte-carlo":
-        found, remedy = f"--engine {options.engine}", "add --engine monte-carlo, or leave it out"
-    elif options.material is not None and options.density is None:
-        given, found, remedy = ["material"], "--ct", "give --density; a CT says itself what each voxel is made of"
-    else:
-        return
-    raise DosimetryError("this option is not used here", where=f"--{given[0]}", found=found, remedy=remedy, code="UNUSED_OPTION")
-
-
 def _add_measure(commands: Any) -> argparse.ArgumentParser:
     measure: argparse.ArgumentParser = commands.add_parser(
         "measure", help="dose statistics of regions", description="Mean, spread, D_x and DVH of a dose map in every region of a label map."
@@ -386,7 +312,7 @@ COMMANDS: Final = (
     add_segment,
     add_models,
     add_fit,
-    _add_dose,
+    add_dose,
     _add_measure,
     add_export,
     add_send,

@@ -16,8 +16,9 @@ from mrtai.values.protocol import Protocol
 
 __all__ = ["CHECK_ENGINES", "DOSE_ENGINES", "METHODS", "dose_engine", "known_beside", "tac_model"]
 
-DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo")
-CHECK_ENGINES: Final = (*DOSE_ENGINES, "none")
+NEURAL: Final = "neural"
+DOSE_ENGINES: Final = ("local", "convolution", "monte-carlo", NEURAL)
+CHECK_ENGINES: Final = ("local", "convolution", "monte-carlo", "none")
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -32,20 +33,26 @@ def dose_engine(
     progeny: Progeny = ALONE,
     device: str = "cpu",
     threads: int = 1,
-    **monte_carlo: Any,
+    **settings: Any,
 ) -> DoseEngine:
     """Return the dose engine of that name, with the nuclide's published data. ``ValueError`` for an unknown name.
 
-    ``progeny`` says where the nuclide's progeny decay; without it they are left out. ``monte_carlo`` are further fields of the
-    Monte Carlo engine (``histories`` of each nuclide, ``seed``, ``material``, ``progress``), for it alone.
+    ``progeny`` says where the nuclide's progeny decay; without it they are left out. ``settings`` are further fields of the Monte
+    Carlo engine (``histories`` of each nuclide, ``seed``, ``material``, ``progress``), or of the neural one (``model``, ``fwhm_mm``,
+    ``contours``), for it alone.
     """
+    if name == NEURAL:
+        from mrtai.engines.dose_net import NeuralDose
+
+        plain = dose_engine("convolution", nuclide, data, progeny=progeny, device=device, threads=threads)
+        return NeuralDose(plain, nuclide=nuclide.name, device=device, threads=threads, **settings)
 
     def make(member: Nuclide) -> DoseEngine:
-        settings = dict(monte_carlo)
-        if "seed" in settings and member.name != nuclide.name:
+        own = dict(settings)
+        if "seed" in own and member.name != nuclide.name:
             # histories of their own, so that the members' statistics are independent
-            settings["seed"] += sum(map(ord, member.name))
-        return _of_one(name, member, data, device, threads, settings)
+            own["seed"] += sum(map(ord, member.name))
+        return _of_one(name, member, data, device, threads, own)
 
     return chain_engine(nuclide, data, make, progeny)
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mrtai.engines.dose_input import bounding_box
 from mrtai.physics.iterative_yang import yang_factor
 from mrtai.physics.tissue import matter
 from mrtai.units import WATER_DENSITY_KG_PER_ML
@@ -17,7 +18,13 @@ from mrtai.values.image import Image
 
 Floats = NDArray[np.float32]
 
+DOSE_NET: Final = "dose-net"
+DOSE_TASK: Final = "dose"
+
 LEVEL_PERCENTILE: Final = 99.0
+MARGIN: Final = 2
+"""Voxels around the body's box that belong to the input."""
+
 FAINT: Final = 0.01
 """Of the level: below, logarithms say nothing."""
 
@@ -38,6 +45,9 @@ DOSE_NET_CONTRACT: Final = InputContract(
     patch=PATCH,
 )
 """On the voxels of the TIA map; ``spacing_mm`` is what most of the training had, the envelope says what may be."""
+
+CHANNELS_OUTSIDE: Final = tuple((c.outside - c.shift) / c.scale for c in DOSE_NET_CONTRACT.channels)
+"""What the network sees where an image does not reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +92,12 @@ def dose_input(dose_gy: Floats, tia: Image, density: Image, regions: NDArray[np.
         ]
     )
     return DoseInput(channels.astype(np.float32), dose_gy * factor, level_gy)
+
+
+def body_box(density: Image) -> tuple[slice, ...]:
+    """Return the box ``(z, y, x)`` that the input is made of: the body's with a margin, as far as the image reaches."""
+    found = bounding_box(matter(density))
+    return tuple(slice(max(s.start - MARGIN, 0), min(s.stop + MARGIN, n)) for s, n in zip(found, density.grid.shape, strict=True))
 
 
 def same_neighbours(regions: NDArray[np.integer]) -> Floats:

@@ -136,7 +136,8 @@ def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nu
     size = (volume_ml, mass_kg)
     uncertainty, why_unknown = _uncertainty(maps, members[0], fit, dose, biological, size, protocol) if alone else (None, ())
     recovered = _recovered(maps, mask, dose, protocol)
-    blurred = {member: recovery_flags(maps.fits.recovery.get(member), protocol.partial_volume) for member in members}
+    known = {} if maps.dose.deblurred else maps.fits.recovery
+    blurred = {member: recovery_flags(known.get(member), protocol.partial_volume) for member in members}
     flags = (*flags, *(blurred[members[0]] if alone else _gathered(blurred)))
     if fit is not None and dose is not None:
         administered_bq = maps.aligned.cycle.administration.administered_bq

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mrtai.values.flag import Flag
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 
@@ -15,15 +16,18 @@ RADIATIONS = ("electron", "photon", "alpha")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dose:
-    """Absorbed dose [Gy] by radiation type on one grid, with its statistical uncertainty where the engine has one.
+    """Absorbed dose [Gy] by radiation type on one grid, with its uncertainty where the engine knows one.
 
     ``parts`` maps ``electron``, ``photon`` or ``alpha`` to a map of absorbed dose; ``sd`` is one standard deviation of the total.
     ``by_nuclide`` splits the same total among a nuclide and its progeny; empty where only one nuclide decays.
+    ``flags`` tell of doubts that the engine has; ``deblurred`` is True where it took back what blur had moved out of regions.
     """
 
     parts: Mapping[str, Image]
     sd: Image | None = None
     by_nuclide: Mapping[str, Image] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    deblurred: bool = False
 
     def __post_init__(self) -> None:
         if not self.parts or set(self.parts) - set(RADIATIONS):

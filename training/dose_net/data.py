@@ -4,7 +4,6 @@ python -m training.dose_net.data --work FOLDER [--count N] [--first SEED] [--wor
 """
 
 import argparse
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.engines.convolution import Convolution
-from mrtai.engines.dose_input import bounding_box
-from mrtai.engines.dose_net_input import dose_input
+from mrtai.engines.dose_net_input import body_box, dose_input
 from mrtai.engines.monte_carlo import MonteCarlo
 from mrtai.physics.resample import cropped
-from mrtai.physics.tissue import matter
 from mrtai.simulate.scanner import Camera
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image
-from mrtai.values.labels import Labels
 from training.dose_net.bodies import Body, from_formulas, spect_grid
 from training.dose_net.scans import AGENTS, Conditions, Scanned, World, scanned, walked, world
 
@@ -33,7 +29,6 @@ HELD_OUT_SEED: Final = 1_000_000
 """Seeds from here on are for calibrating the error map and for choosing; the evaluation's begin at 2 000 000."""
 
 HISTORIES: Final = 20_000_000
-MARGIN: Final = 2
 TIMES_H: Final = ((24.0,), (72.0,), (24.0, 96.0), (4.0, 24.0, 96.0), (24.0, 96.0, 168.0), (24.0, 96.0, 168.0), (4.0, 24.0, 96.0, 168.0))
 SPACING_MM: Final = (3.9, 5.0)
 FWHM_MM: Final = (7.7, 14.3)
@@ -63,7 +58,9 @@ class Pair:
 
 def conditions(rng: np.random.Generator) -> Conditions:
     """Return how a patient of the training is scanned."""
-    camera = Camera(fwhm_mm=float(rng.uniform(*FWHM_MM)), scatter_share=float(rng.uniform(*SCATTER)), scatter_sigma_mm=float(rng.uniform(35, 65)))
+    camera = Camera(
+        fwhm_mm=float(rng.uniform(*FWHM_MM)), scatter_share=float(rng.uniform(*SCATTER)), scatter_sigma_mm=float(rng.uniform(35, 65))
+    )
     return Conditions(
         agent=str(rng.choice(AGENTS)),
         times_h=TIMES_H[int(rng.integers(len(TIMES_H)))],
@@ -102,7 +99,7 @@ def pair(seed: int, body: Body, how: Conditions, case: Scanned, truth: Dose, of:
     density = case.aligned.density
     tia, _ = walked(case, how, of)
     regions = case.contours.voxels if how.contours != "none" else None
-    box = around(density)
+    box = body_box(density)
     dose = convolved(tia, density, of).total
     shown = dose_input(dose.voxels[box], on(tia, box), on(density, box), None if regions is None else regions[box], how.stated_fwhm_mm)
     half = [np.asarray(voxels[box] / shown.level_gy, np.float16) for voxels in (truth.total.voxels, spread(truth))]
@@ -113,12 +110,6 @@ def pair(seed: int, body: Body, how: Conditions, case: Scanned, truth: Dose, of:
 def spread(dose: Dose) -> NDArray[np.float32]:
     """Return the statistical standard deviation of a dose [Gy]; none of a dose that has none."""
     return np.zeros(dose.grid.shape, np.float32) if dose.sd is None else dose.sd.voxels
-
-
-def around(density: Image) -> tuple[slice, ...]:
-    """Return the box of the body with a margin."""
-    found = bounding_box(matter(density))
-    return tuple(slice(max(s.start - MARGIN, 0), min(s.stop + MARGIN, n)) for s, n in zip(found, density.grid.shape, strict=True))
 
 
 def on(image: Image, box: tuple[slice, ...]) -> Image:

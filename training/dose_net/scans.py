@@ -16,9 +16,9 @@ from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.io.tables import nuclide, point_kernel, spectrum
 from mrtai.physics.kinetics import RegionFits, region_fits
+from mrtai.physics.measure import REMAINDER
 from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume, partial_volume
 from mrtai.physics.tia_map import tia_map
-from mrtai.physics.measure import REMAINDER
 from mrtai.simulate import kinetics, scanner
 from mrtai.simulate.noise import noisy
 from mrtai.simulate.patient import ADMINISTERED_AT, DURATION_S
@@ -127,7 +127,6 @@ def scanned(rng: np.random.Generator, body: Body, how: Conditions, of: World) ->
         spects.append(Image(noisy(seen, counted, how.camera.views, rng), Quantity.ACTIVITY_CONCENTRATION, grid))
     true = Image(painted({curve.region: kinetics.tia_bq_s(curve) for curve in curves}), Quantity.TIME_INTEGRATED_ACTIVITY, grid)
     return Scanned(_aligned(spects, body, how, of), drawn(rng, body, how.contours), true)
-
 
 
 def _aligned(spects: list[Image], body: Body, how: Conditions, of: World) -> Aligned:

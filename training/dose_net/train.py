@@ -124,9 +124,7 @@ def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dic
     weight = weight / weight.sum().clamp(min=1e-6)
     scale = base + FAINT
     voxel = (weight * torch.nn.functional.huber_loss(dose / scale, truth / scale, reduction="none", delta=2.0)).sum()
-    mean_dose, mean_truth = (
-        zeros.index_add(0, place, torch.where(inside, x, 0).flatten()) / size.clamp(min=1) for x in (dose, truth)
-    )
+    mean_dose, mean_truth = (zeros.index_add(0, place, torch.where(inside, x, 0).flatten()) / size.clamp(min=1) for x in (dose, truth))
     counted = (size >= 4) & (mean_truth > 0)
     relative = (mean_dose - mean_truth) / (mean_truth + FAINT)
     region = torch.nn.functional.smooth_l1_loss(relative[counted], torch.zeros_like(relative[counted]), beta=0.05)

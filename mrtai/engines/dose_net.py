@@ -1,0 +1,143 @@
+"""Dose by a network that takes back what blur and noise did to the scans: convolution's dose times what the network answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrtai.engines.dose_input import checked
+from mrtai.engines.dose_net_envelope import outside
+from mrtai.engines.dose_net_input import CHANNELS_OUTSIDE, DOSE_TASK, PATCH, answered, body_box, dose_input
+from mrtai.engines.onnx_session import kept_session
+from mrtai.physics.resample import cropped
+from mrtai.ports import DoseEngine
+from mrtai.values.bundle import Network
+from mrtai.values.dose import Dose
+from mrtai.values.flag import Flag, Severity
+from mrtai.values.grid import Grid
+from mrtai.values.image import Image, Quantity
+from mrtai.values.labels import Labels
+from mrtai.values.refusal import DosimetryError
+
+Floats = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+
+OVERLAP: Final = 16
+"""Voxels that a window shares with the next: the network sees little further than that."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeuralDose:
+    """Convolution's dose, deblurred and denoised by ``model``; outside what that has learned, convolution's own dose with a flag.
+
+    Attributes:
+        convolution: the engine whose dose is the network's input, and what it falls back to.
+        nuclide: name of what decays.
+        fwhm_mm: resolution of the scans that the TIA map was made of.
+        contours: regions of the patient, whose blur is taken back first; None where nobody drew any.
+        device: ``cpu`` or ``cuda``; ``threads`` of the CPU.
+    """
+
+    convolution: DoseEngine
+    model: Network
+    nuclide: str
+    fwhm_mm: float
+    contours: Labels | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.model.task != DOSE_TASK:
+            raise DosimetryError(
+                "this model gives no dose",
+                where=f"model {self.model.name}",
+                found=f"task {self.model.task}",
+                remedy="choose a model of dose; mrtai models list shows them",
+                code="WRONG_MODEL",
+            )
+
+    def with_contours(self, contours: Labels) -> "NeuralDose":
+        """Return the engine for a patient with these regions, on the TIA map's grid."""
+        return replace(self, contours=contours)
+
+    def __call__(self, tia: Image, density: Image) -> Dose:
+        """Return the dose maps [Gy] with the network's own error as ``sd``; see ``ports.DoseEngine``.
+
+        The energy absorbed in the field is that of the convolution. Photon and electron share a voxel's dose as they do there.
+        """
+        checked(tia, density)
+        plain = self.convolution(tia, density)
+        found = outside(self.nuclide, tia, density, self.fwhm_mm, self.model.envelope)
+        if self.contours is not None and not self.contours.grid.same_as(tia.grid):
+            found = [*found, "contours on another grid"]
+        if found:
+            return replace(plain, flags=(*plain.flags, outside_flag(found)))
+        total = plain.total.voxels
+        box = body_box(density)
+        dose, sd = self._answer(total[box], _cut(tia, box), _cut(density, box), box)
+        factor = _energy(total[box], density.voxels[box]) / _energy(dose, density.voxels[box])
+        ratio = np.divide(dose * factor, total[box], out=np.zeros_like(dose), where=total[box] > 0)
+        parts = {kind: replace(part, voxels=_filled(part.voxels[box] * ratio, box, tia.grid)) for kind, part in plain.parts.items()}
+        error = Image(_filled(sd * factor, box, tia.grid), Quantity.ABSORBED_DOSE, tia.grid)
+        return Dose(parts, sd=error, flags=plain.flags, deblurred=True)
+
+    def _answer(self, dose_gy: Floats, tia: Image, density: Image, box: tuple[slice, ...]) -> tuple[Floats, Floats]:
+        regions = None if self.contours is None or not self.contours.voxels.any() else self.contours.voxels[box]
+        shown = dose_input(dose_gy, tia, density, regions, self.fwhm_mm)
+        answer = windowed(kept_session(self.model, self.device, self.threads), shown.channels)
+        return answered(answer, shown.base_gy)
+
+
+def outside_flag(found: Any) -> Flag:
+    """Return the flag of a case that the network cannot answer for."""
+    text = f"The neural engine has not learned this case: {', '.join(found)}. The dose is that of the convolution."
+    return Flag("NEURAL_OUTSIDE", Severity.REVIEW, text, "Take the dose as convolution's: blur and noise are in it.")
+
+
+def windowed(session: Any, image: Floats) -> Floats:
+    """Return the network's answer ``(2, z, y, x)`` to an input ``(channels, z, y, x)``, window by window, blended."""
+    size = image.shape[1:]
+    rest = [max(p - n, 0) for n, p in zip(size, PATCH, strict=True)]
+    planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, CHANNELS_OUTSIDE, strict=True)]
+    padded = np.stack(planes)
+    total, weights, weight = np.zeros((2, *padded.shape[1:]), np.float32), np.zeros(padded.shape[1:], np.float32), _weight()
+    name = session.get_inputs()[0].name
+    starts = [window_starts(n, p) for n, p in zip(padded.shape[1:], PATCH, strict=True)]
+    for z in starts[0]:
+        for y in starts[1]:
+            for x in starts[2]:
+                place = (slice(z, z + PATCH[0]), slice(y, y + PATCH[1]), slice(x, x + PATCH[2]))
+                (answer,) = session.run(None, {name: np.ascontiguousarray(padded[(slice(None), *place)])[None]})
+                total[(slice(None), *place)] += answer[0] * weight
+                weights[place] += weight
+    total /= weights
+    return total[:, : size[0], : size[1], : size[2]]
+
+
+def window_starts(length: int, window: int) -> list[int]:
+    """Return where windows begin along one axis: evenly spread, at least ``OVERLAP`` voxels shared with the next."""
+    count = int(np.ceil((length - window) / (window - OVERLAP))) + 1
+    return [0] if count <= 1 else [round(n * (length - window) / (count - 1)) for n in range(count)]
+
+
+def _weight() -> Floats:
+    """Return a tent over a window, so that its rim counts little."""
+    axes = [np.minimum(np.arange(n) + 1, n - np.arange(n)).clip(max=OVERLAP) for n in PATCH]
+    weight = axes[0][:, None, None] * axes[1][:, None] * axes[2]
+    return np.asarray(weight / weight.max(), np.float32)
+
+
+def _energy(dose_gy: Floats, density: NDArray[Any]) -> float:
+    return float((dose_gy * density).sum(dtype=np.float64)) or 1.0
+
+
+def _cut(image: Image, box: tuple[slice, ...]) -> Image:
+    return Image(image.voxels[box], image.quantity, cropped(image.grid, box))
+
+
+def _filled(values: Floats, box: tuple[slice, ...], grid: Grid) -> Floats:
+    full = np.zeros(grid.shape, dtype=np.float32)
+    full[box] = values
+    return full
