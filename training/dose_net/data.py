@@ -30,6 +30,7 @@ HELD_OUT_SEED: Final = 1_000_000
 
 HISTORIES: Final = 20_000_000
 TIMES_H: Final = ((24.0,), (72.0,), (24.0, 96.0), (4.0, 24.0, 96.0), (24.0, 96.0, 168.0), (24.0, 96.0, 168.0), (4.0, 24.0, 96.0, 168.0))
+USUAL_MM: Final = 4.8
 SPACING_MM: Final = (3.9, 5.0)
 FWHM_MM: Final = (7.7, 14.3)
 SCATTER: Final = (0.0, 0.12)
@@ -73,10 +74,11 @@ def conditions(rng: np.random.Generator) -> Conditions:
     )
 
 
-def drawn_case(seed: int, of: World) -> tuple[Body, Conditions, Scanned]:
-    """Return the virtual patient of a training seed."""
+def drawn_case(seed: int, of: World, spacing_mm: float | None = None) -> tuple[Body, Conditions, Scanned]:
+    """Return the virtual patient of a training seed, on voxels of its own size unless one is given."""
     rng = np.random.default_rng(seed)
-    body = from_formulas(rng, spect_grid(float(rng.choice([4.8, 4.8, float(rng.uniform(*SPACING_MM))]))))
+    drawn_mm = float(rng.choice([USUAL_MM, USUAL_MM, rng.uniform(*SPACING_MM)]))
+    body = from_formulas(rng, spect_grid(spacing_mm or drawn_mm))
     how = conditions(rng)
     return body, how, scanned(rng, body, how, of)
 

@@ -1,49 +1,51 @@
-"""Patients that `dose-net` is judged by: torsos around published label maps, under cameras of other resolution, counts and scatter.
+"""Patients that `dose-net` is judged by: torsos of another generator, under cameras of other resolution, counts and scatter.
 
-A case is kept as maps on the body's box, since the Monte Carlo of its true activity takes a minute or two.
+A case is kept in three files of a work folder, each made once: its tissues, what engines are given, and the Monte Carlo of its true
+activity, which takes minutes.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mrtai.engines.dose_net_input import body_box
 from mrtai.simulate.scanner import Camera
 from mrtai.values.calibration import Recovery
+from mrtai.values.dose import Dose
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from training.dose_net.bodies import FIELD_MM, Body, body_of
-from training.dose_net.data import convolved, on, spread, true_dose
-from training.dose_net.scans import AGENTS, Conditions, World, scanned, walked
-from training.organs.anatomy import HIGH_MM, LOW_MM, torso
-from training.organs.canvas import SPACING_MM as CANVAS_MM
-from training.organs.canvas import Canvas
-from training.organs.shapes import from_label_map, with_right_kidney
-from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, drawn_hounsfield
+from training.dose_net.data import convolved, on, true_dose
+from training.dose_net.scans import AGENTS, Conditions, Scanned, World, scanned, walked
+from training.organs.tissues import CLASSES, LABEL_OF_TISSUE, drawn_hounsfield
 
 Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 FIRST_SEED: Final = 2_000_000
 SPECT_MM: Final = 4.8
+GRID: Final = Grid.axial((int(FIELD_MM[0] / SPECT_MM), int(FIELD_MM[1] / SPECT_MM), int(FIELD_MM[1] / SPECT_MM)), (SPECT_MM,) * 3)
 FWHM_MM: Final = (11.0 * 0.8, 11.0 * 1.2)
 COUNT_LEVEL: Final = (0.6, 1.7)
 SCATTER: Final = (0.02, 0.09)
-KEPT: Final = ("tia", "density", "convolution", "recovery", "truth", "truth_sd")
+TIMES_H: Final = (24.0, 96.0, 168.0)
 NOT_TOLD: Final = ("background", "body", "aorta")
+AROUND: Final = 2
+"""Voxels around the regions whose true dose is kept, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """One case on the body's box.
+class Given:
+    """What engines are given of a case, on the body's box, and what they make of it without a network.
 
     Attributes:
-        tia, density: what engines are given.
-        convolution, recovery: dose [Gy] without and with recovery correction; ``truth`` that of the true activity, with its ``truth_sd``.
+        tia, density: as the walk has them.
+        convolution, recovery: dose [Gy] without and with recovery correction, ``(z, y, x)``.
         regions: exclusive regions by ``names``, 255 outside the body; contours are true.
         fwhm_mm: of the camera.
     """
@@ -52,93 +54,94 @@ class Judged:
     density: Image
     convolution: Floats
     recovery: Floats
-    truth: Floats
-    truth_sd: Floats
-    regions: NDArray[np.uint8]
+    regions: Bytes
     names: dict[int, str]
     fwhm_mm: float
-    seed: int
 
 
-def body(seed: int, label_maps: Sequence[Path]) -> Body:
-    """Return a torso around the organs of one label map, with the right kidney of another; the view holds 480 mm of it."""
-    rng = np.random.default_rng(seed)
-    canvas = Canvas(LOW_MM, HIGH_MM)
-    own, other = rng.choice(len(label_maps), 2, replace=False)
-    organs, spine_y = from_label_map(label_maps[own], canvas)
-    left = from_label_map(label_maps[other], canvas)[0]["kidney_left"]
-    tissue = torso(rng, with_right_kidney(rng, organs, left), canvas, spine_y)
-    region = LABEL_OF_TISSUE[tissue]
-    middle = np.argwhere(np.isin(region, [CLASSES.index(name) for name in ("liver", "kidney_left", "kidney_right")])).mean(axis=0)
-    middle[2] = (tissue.shape[2] - 1) / 2
-    grid = Grid.axial(tuple(int(mm / SPECT_MM) for mm in (FIELD_MM[0], FIELD_MM[1], FIELD_MM[1])), (SPECT_MM,) * 3)
-    at = [np.rint(m + (np.arange(n) - (n - 1) / 2) * SPECT_MM / CANVAS_MM).astype(int) for m, n in zip(middle, grid.shape, strict=True)]
-    inside = [(index >= 0) & (index < n) for index, n in zip(at, tissue.shape, strict=True)]
-    seen = tissue[np.ix_(*[np.clip(index, 0, n - 1) for index, n in zip(at, tissue.shape, strict=True)])]
-    held = inside[0][:, None, None] & inside[1][:, None] & inside[2]
-    seen = np.where(held, seen, INDEX["air"]).astype(np.uint8)
+def body(seed: int, tissue: Bytes) -> Body:
+    """Return the body of a tissue map on ``GRID``, with lesions and uneven uptake."""
+    rng = np.random.default_rng((seed, 3))
     hounsfield, _ = drawn_hounsfield(rng)
     names = {value: name for value, name in enumerate(CLASSES) if name not in NOT_TOLD}
-    region = LABEL_OF_TISSUE[seen]
+    region = LABEL_OF_TISSUE[tissue]
     exclusive = np.where(np.isin(region, list(names)), region, 0).astype(np.uint8)
-    return body_of(rng, exclusive, names, region != CLASSES.index("background"), hounsfield[seen], grid)
+    return body_of(rng, exclusive, names, region != CLASSES.index("background"), hounsfield[tissue], GRID)
 
 
 def conditions(seed: int) -> Conditions:
     """Return how a judged patient is scanned."""
     rng = np.random.default_rng((seed, 1))
     camera = Camera(fwhm_mm=float(rng.choice(FWHM_MM)), scatter_share=float(rng.choice(SCATTER)))
-    times_h = (24.0, 96.0, 168.0)
     level = float(rng.choice(COUNT_LEVEL))
-    return Conditions(AGENTS[seed % len(AGENTS)], times_h, camera, level, stated_fwhm_mm=camera.fwhm_mm, misplaced_mm=1.0)
+    return Conditions(AGENTS[seed % len(AGENTS)], TIMES_H, camera, level, stated_fwhm_mm=camera.fwhm_mm, misplaced_mm=1.0)
 
 
-def judged(seed: int, label_maps: Sequence[Path], recovery: Recovery, of: World, histories: int) -> Judged:
-    """Return a case; ``recovery`` is the curve of its camera."""
-    how = conditions(seed)
-    case = scanned(np.random.default_rng((seed, 2)), body(seed, label_maps), how, of)
-    density = case.aligned.density
+def case_of(seed: int, tissue: Bytes, of: World) -> Scanned:
+    """Return the scanned patient of a seed."""
+    return scanned(np.random.default_rng((seed, 2)), body(seed, tissue), conditions(seed), of)
+
+
+def given(seed: int, case: Scanned, recovery: Recovery, of: World) -> Given:
+    """Return what engines are given of a case; ``recovery`` is the curve of its camera."""
+    how, density = conditions(seed), case.aligned.density
     box = body_box(density)
     tia, _ = walked(case, how, of)
     given_back, _ = walked(case, how, of, recovery)
-    truth = true_dose(case, of, truth="monte-carlo", seed=seed, histories=histories)
-    doses = [convolved(tia, density, of).total.voxels, convolved(given_back, density, of).total.voxels, truth.total.voxels, spread(truth)]
-    inside = np.where(case.aligned.body, case.contours.voxels, 255).astype(np.uint8)[box]
-    maps = [np.asarray(dose[box], np.float32) for dose in doses]
-    return Judged(on(tia, box), on(density, box), *maps, inside, dict(case.contours.names), how.camera.fwhm_mm, seed)
+    doses = [np.asarray(convolved(each, density, of).total.voxels[box], np.float32) for each in (tia, given_back)]
+    return Given(on(tia, box), on(density, box), *doses, regions_of(case), dict(case.contours.names), how.camera.fwhm_mm)
 
 
-def write(case: Judged, path: Path) -> None:
-    """Write a case, whole or not at all."""
-    maps: dict[str, Any] = {name: getattr(case, name) for name in KEPT[2:]}
-    grid = case.tia.grid
-    with path.with_suffix(".part").open("wb") as file:
-        np.savez_compressed(
-            file,
-            **maps,
-            tia=case.tia.voxels,
-            density=case.density.voxels,
-            regions=case.regions,
-            names=json.dumps(case.names),
-            spacing_mm=grid.spacing_mm,
-            origin_mm=grid.origin_mm,
-            fwhm_mm=case.fwhm_mm,
-            seed=case.seed,
-        )
-    path.with_suffix(".part").replace(path)
+def true(seed: int, case: Scanned, of: World, *, histories: int, device: str = "cpu") -> Dose:
+    """Return the dose of a case's true activity by Monte Carlo."""
+    return true_dose(case, of, truth="monte-carlo", seed=seed, histories=histories, device=device)
 
 
-def read(path: Path) -> Judged:
-    """Return a case from its file."""
+def kept(regions: Bytes) -> NDArray[np.bool_]:
+    """Return the voxels whose true dose is kept: regions and a little around them, in the body."""
+    near: NDArray[np.bool_] = ndimage.binary_dilation((regions > 0) & (regions < 255), iterations=AROUND) & (regions < 255)
+    return near
+
+
+def write_given(one: Given, path: Path) -> None:
+    """Write what engines are given, whole or not at all."""
+    grid = one.tia.grid
+    maps: dict[str, Any] = {name: getattr(one, name) for name in ("convolution", "recovery", "regions", "fwhm_mm")}
+    maps |= {"tia": one.tia.voxels, "density": one.density.voxels, "names": json.dumps(one.names)}
+    write_whole(path, **maps, spacing_mm=grid.spacing_mm, origin_mm=grid.origin_mm)
+
+
+def read_given(path: Path) -> Given:
+    """Return what engines are given, from its file."""
     with np.load(path) as f:
         grid = Grid.axial(f["tia"].shape, f["spacing_mm"], f["origin_mm"])
+        tia, density = Image(f["tia"], Quantity.TIME_INTEGRATED_ACTIVITY, grid), Image(f["density"], Quantity.DENSITY, grid)
         names = {int(value): name for value, name in json.loads(str(f["names"])).items()}
-        return Judged(
-            Image(f["tia"], Quantity.TIME_INTEGRATED_ACTIVITY, grid),
-            Image(f["density"], Quantity.DENSITY, grid),
-            *[f[name] for name in KEPT[2:]],
-            f["regions"],
-            names,
-            float(f["fwhm_mm"]),
-            int(f["seed"]),
-        )
+        return Given(tia, density, f["convolution"], f["recovery"], f["regions"], names, float(f["fwhm_mm"]))
+
+
+def regions_of(case: Scanned) -> Bytes:
+    """Return the true regions on the body's box, 255 outside the body."""
+    return np.where(case.aligned.body, case.contours.voxels, 255).astype(np.uint8)[body_box(case.aligned.density)]
+
+
+def write_true(gray: Floats, sd: Floats, regions: Bytes, path: Path) -> None:
+    """Write the true dose [Gy] of the kept voxels, that of the rest of the body as one mean, and the statistical error in hot voxels."""
+    hot = gray > 0.05 * gray.max()
+    statistics, level = float(np.median(sd[hot] / gray[hot])), float(gray.max())
+    write_whole(path, dose=(gray[kept(regions)] / level).astype(np.float16), level_gy=level, rest_gy=gray[regions == 0].mean(), sd=statistics)
+
+
+def read_true(path: Path, regions: Bytes) -> tuple[Floats, float]:
+    """Return the true dose ``(z, y, x)``, not a number where it was not kept but the mean in no region's voxels, and its relative sd."""
+    with np.load(path) as f:
+        dose = np.full(regions.shape, np.nan, np.float32)
+        dose[kept(regions)] = f["dose"].astype(np.float32) * float(f["level_gy"])
+        return dose, float(f["sd"])
+
+
+def write_whole(path: Path, **parts: Any) -> None:
+    """Write an NPZ, whole or not at all."""
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez_compressed(file, **parts)
+    path.with_suffix(".part").replace(path)

@@ -91,7 +91,7 @@ class Cases:
 
     def refresh(self, at_most: int = 10_000) -> None:
         """Read pairs that are new."""
-        new = [path for path in sorted(self.work.glob("*.npz")) if path.stem not in self.cases and int(path.stem) < HELD_OUT_SEED]
+        new = [path for path in sorted(self.work.glob("[0-9]*.npz")) if path.stem not in self.cases and int(path.stem) < HELD_OUT_SEED]
         for path in new[:at_most]:
             self.cases[path.stem] = Case(read(path), self.settings.device, self.settings.patch)
 

@@ -1,0 +1,240 @@
+"""Writes the bundle `models/dose-net` from trained weights, with the evaluation of ``benchmarks.neural_dose`` in the card.
+
+python -m training.dose_net.export --work FOLDER [--out models/dose-net]
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import monai
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from mrtai.engines.dose_net_envelope import WORDS, measured
+from mrtai.engines.dose_net_input import DOSE_NET, DOSE_NET_CONTRACT, DOSE_TASK, PATCH
+from mrtai.io.hashes import file_sha256
+from training.card import table
+from training.dose_net.data import FIRST_SEED, FWHM_MM, SPACING_MM, drawn_case
+from training.dose_net.model import CHANNELS, DoseNet
+from training.dose_net.scans import NUCLIDE, walked, world
+from training.export import LARGEST_DIFFERENCE, OPSET, commit
+
+VERSION: Final = "0.1.0"
+INTENDED: Final = "Research. Not a medical device: decision support under a qualified person."
+DESCRIPTION: Final = "Absorbed dose of 177Lu from the dose of a blurred and noisy scan, with an error of every voxel."
+RECIPE: Final = (
+    "Residual U-Net of MONAI: training/dose_net/README.md. Its answer multiplies the dose by convolution whose regions' blur the iterative "
+    "Yang method took back; without contours the dose by convolution alone."
+)
+DATA: Final = "virtual patients of this repository's simulator, Apache-2.0 (training/dose_net/data.py), by seed"
+FAILURES: Final = (
+    "Everything was learned from virtual patients: one torso generator, Gaussian point spreads, one model of noise and residual scatter.",
+    "It needs the resolution of the scans. A resolution stated wrong by 10 % makes doses of small lesions wrong by about as much.",
+    "With contours it takes them for true: a lesion drawn too small or too large gets the dose that its contour says.",
+    "Where nobody drew a lesion its dose stays too low when it is smaller than about twice the resolution.",
+    "Voxels of one region touching another of much higher uptake are the least certain; the error map shows it.",
+)
+EXTRA: Final = 0.1
+"""The envelope reaches this share of its width beyond what training showed."""
+
+BODIES: Final = 40
+
+
+def write(
+    weights: Path, out: Path, evaluation: Mapping[str, Any], *, log_sd: float = 0.0, channels: tuple[int, ...] = CHANNELS, bodies: int = BODIES
+) -> float:
+    """Write the bundle and return the largest difference between ONNX and network, of the logarithms that it answers.
+
+    ``log_sd`` is added to the logarithm of every sd, so that 68 % of held-out voxels lie within one.
+
+    Raises:
+        ValueError: they differ by more than a thousandth; nothing is written then.
+    """
+    network = DoseNet(channels)
+    network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    with torch.no_grad():
+        network.head.bias[1] += log_sd
+    network.eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        staged = Path(scratch) / "model.onnx"
+        to_onnx(network, staged)
+        difference = largest_difference(network, staged, samples())
+        if not difference <= LARGEST_DIFFERENCE:
+            raise ValueError(f"{DOSE_NET}: ONNX and network differ by {difference:.2g}; nothing was written")
+        for part in ("models", "configs", "docs"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+        metadata = _metadata(file_sha256(staged), envelope(bodies), evaluation)
+        (out / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        (out / "configs" / "inference.json").write_text(json.dumps(_inference(), indent=2) + "\n", encoding="utf-8")
+        (out / "docs" / "README.md").write_text(card(metadata, evaluation, difference), encoding="utf-8")
+        staged.replace(out / "models" / "model.onnx")
+    return difference
+
+
+def to_onnx(network: torch.nn.Module, path: Path) -> None:
+    """Write the network as ONNX: ``image`` ``(n, channels, 64, 64, 64)`` in, ``logs`` ``(n, 2, 64, 64, 64)`` out."""
+    sample = torch.zeros(1, len(DOSE_NET_CONTRACT.channels), *PATCH)
+    axes = {"image": {0: "n"}, "logs": {0: "n"}}
+    torch.onnx.export(
+        network, (sample,), str(path), input_names=["image"], output_names=["logs"], dynamic_axes=axes, opset_version=OPSET, dynamo=False
+    )
+
+
+def largest_difference(network: torch.nn.Module, path: Path, images: Sequence[NDArray[np.float32]]) -> float:
+    """Return how far the ONNX file and the network differ: of logarithms, so relative to dose and sd."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for image in images:
+        (theirs,) = session.run(None, {"image": image[None]})
+        with torch.inference_mode():
+            ours = network(torch.from_numpy(image[None])).numpy()
+        worst = float(np.max([worst, np.abs(theirs - ours).max()]))
+    return worst
+
+
+def samples() -> list[NDArray[np.float32]]:
+    """Return windows of random numbers, smooth and rough, to compare ONNX and network on."""
+    rng = np.random.default_rng(3)
+    shape = (len(DOSE_NET_CONTRACT.channels), *PATCH)
+    rough = rng.standard_normal(shape).astype(np.float32)
+    smooth = np.broadcast_to(rng.standard_normal((shape[0], 1, 1, 1)), shape).astype(np.float32)
+    return [rough, smooth + 0.1 * rough, 3 * rough]
+
+
+def envelope(bodies: int) -> dict[str, Any]:
+    """Return the ranges that training's cases lie in, a tenth of their width wider; those of what was drawn evenly, as they were drawn."""
+    of, found = world(), []
+    for seed in range(FIRST_SEED, FIRST_SEED + bodies):
+        _, how, case = drawn_case(seed, of)
+        found.append(measured(walked(case, how, of)[0], case.aligned.density))
+    ranges: dict[str, Any] = {"nuclides": [NUCLIDE], "voxel_mm": SPACING_MM, "fwhm_mm": FWHM_MM}
+    for name in WORDS:
+        if name not in ranges:
+            values = [case[name] for case in found]
+            more = EXTRA * (max(values) - min(values))
+            ranges[name] = (round(min(values) - more, 4), round(max(values) + more, 4))
+    # a body is not foreign for being taller, wider or fatter than the simulator's
+    return ranges | {"extent_mm": (150.0, 1200.0), "body_ml": (5000.0, 120000.0), "body_gram_per_ml": (0.75, 1.1)}
+
+
+def _metadata(digest: str, ranges: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    named = {str(number): channel.quantity for number, channel in enumerate(DOSE_NET_CONTRACT.channels)}
+    shared = {"type": "image", "spatial_shape": list(PATCH), "dtype": "float32", "is_patch_data": True, "format": "magnitude"}
+    given = {**shared, "modality": "NM", "num_channels": len(named), "value_range": [], "channel_def": named}
+    told = {"0": "log of dose / base", "1": "log of sd / base"}
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+        "version": VERSION,
+        "changelog": {VERSION: "trained and exported"},
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
+        "name": DOSE_NET,
+        "task": DESCRIPTION,
+        "description": DESCRIPTION,
+        "authors": "the mrtai authors",
+        "copyright": "Copyright the mrtai authors; Apache-2.0",
+        "data_source": DATA,
+        "data_type": "NIfTI",
+        "eval_metrics": {},
+        "intended_use": INTENDED,
+        "references": [],
+        "network_data_format": {
+            "inputs": {"image": given},
+            "outputs": {"pred": {**shared, "num_channels": 2, "value_range": [], "channel_def": told}},
+        },
+        "mrtai": {
+            "task": DOSE_TASK,
+            "sha256": digest,
+            "envelope": dict(ranges),
+            "caution": str(evaluation.get("caution", "This version was not measured")),
+            "trained_from_commit": commit(),
+        },
+    }
+
+
+def _inference() -> dict[str, Any]:
+    return {
+        "imports": ["$import onnxruntime", "$import torch"],
+        "bundle_root": ".",
+        "session": "$onnxruntime.InferenceSession(@bundle_root + '/models/model.onnx')",
+        "network": "$lambda x: torch.from_numpy(@session.run(None, {'image': x.numpy()})[0])",
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": list(PATCH), "overlap": 0.25, "mode": "gaussian"},
+    }
+
+
+def card(metadata: Mapping[str, Any], evaluation: Mapping[str, Any], difference: float) -> str:
+    """Return the model card as Markdown."""
+    ours = metadata["mrtai"]
+    rows = [{"number": number, "channel": channel.quantity} for number, channel in enumerate(DOSE_NET_CONTRACT.channels)]
+    edges = [{"of": name, "learned": f"{ends[0]:.4g} to {ends[1]:.4g}"} for name, ends in ours["envelope"].items() if name != "nuclides"]
+    caution = [f"**{ours['caution']}.**", ""] if ours["caution"] else []
+    lines = [
+        f"# {DOSE_NET} {VERSION}",
+        "",
+        DESCRIPTION,
+        "",
+        f"**Intended use.** {INTENDED}",
+        "",
+        *caution,
+        "## Input and output",
+        "",
+        "On the voxels of the TIA map, made by `mrtai.engines.dose_net_input`; level: the 99th percentile in the body.",
+        "",
+        *table(rows),
+        "",
+        "Answer: the logarithms of dose / base and of its standard deviation / base; base: the convolution's dose with the regions' blur",
+        f"taken back. The energy absorbed in the field stays that of the convolution. Nuclides: {', '.join(ours['envelope']['nuclides'])}.",
+        "",
+        "Outside of these ranges the engine gives the convolution's dose and the flag `NEURAL_OUTSIDE`:",
+        "",
+        *table(edges),
+        "",
+        "## Learned from",
+        "",
+        f"- {evaluation.get('pairs', '')} {DATA}".replace("-  ", "- "),
+        "",
+        RECIPE,
+        "",
+        "## How well it does",
+        "",
+    ]
+    for name, of in evaluation.get("tables", {}).items():
+        lines += [f"### {name}", "", *table(of), ""]
+    if not evaluation.get("tables"):
+        lines += ["Not evaluated.", ""]
+    lines += ["## Where it fails", "", *[f"- {sentence}" for sentence in FAILURES], ""]
+    lines += [
+        "## File",
+        "",
+        f"The logarithms of ONNX and network differ by {difference:.1e} at most.",
+        f"SHA-256 of the weights `{ours['sha256']}`, trained from commit `{ours['trained_from_commit']}`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Export from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder with weights.pt, evaluation.json and held-out.json, if they are there")
+    parser.add_argument("--out", type=Path, default=Path("models/dose-net"))
+    asked = parser.parse_args()
+    evaluation, held_out = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for path in (asked.work / "evaluation.json", asked.work / "held-out.json")
+    )
+    difference = write(asked.work / "weights.pt", asked.out, evaluation, log_sd=float(np.log(held_out.get("factor_68", 1.0))))
+    print(json.dumps({"out": str(asked.out), "largest_difference": difference}))
+
+
+if __name__ == "__main__":
+    main()
