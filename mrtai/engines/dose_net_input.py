@@ -79,7 +79,7 @@ def dose_input(dose_gy: Floats, tia: Image, density: Image, regions: NDArray[np.
     level_gy, level_tia = (max(float(np.percentile(v[body], LEVEL_PERCENTILE)), 1e-30) for v in (dose_gy, tia.voxels))
     factor, same = np.ones_like(dose_gy), np.ones_like(dose_gy)
     if regions is not None:
-        inside = np.where(body, regions, -1)
+        inside = np.where(body, regions.astype(np.int32), -1)
         factor, same = yang_factor(tia.voxels, inside, tia.grid, fwhm_mm), same_neighbours(inside)
     rho = density.voxels / np.float32(WATER_DENSITY_KG_PER_ML)
     width = np.full_like(dose_gy, fwhm_mm / tia.grid.spacing_mm.mean())

@@ -138,7 +138,7 @@ def train(work: Path, settings: Settings) -> Path:
     """Train on the pairs in ``work`` and return the path of the weights, a running mean."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    net = DoseNet(settings.channels).to(settings.device)
+    net = DoseNet(settings.channels).to(settings.device, memory_format=torch.channels_last_3d)
     mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     state: dict[str, Any] = {"net": net, "mean": mean, "optimizer": optimizer}
@@ -155,7 +155,7 @@ def train(work: Path, settings: Settings) -> Path:
                 group["lr"] = settings.learning_rate * min(step / WARM_UP, 1.0) * max(1 - done, 0.02) ** 0.9
             maps, regions = cases.batch(step)
             with torch.autocast(settings.device.split(":")[0], dtype=torch.bfloat16):
-                answer = net(maps[:, :-3].float())
+                answer = net(maps[:, :-3].float().contiguous(memory_format=torch.channels_last_3d))
             parts = loss(answer.float(), maps[:, -3:], regions)
             total = parts["voxel"] + 2 * parts["region"] + 0.2 * parts["likelihood"]
             optimizer.zero_grad(set_to_none=True)
