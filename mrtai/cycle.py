@@ -152,7 +152,10 @@ def measure(maps: Maps, tia: Image, protocol: DosimetryProtocol, engines: Engine
 
 
 def check(report: Report, fits: RegionFits, engines: Engines) -> Report:
-    """Return the draft with a second engine's opinion of every region's mean dose, flagged where the two disagree."""
+    """Return the draft with a second engine's opinion of every region's mean dose, flagged where the two disagree.
+
+    Of a deblurred dose the opinion is only told: it is that of the map as scanned, which is meant to differ.
+    """
     if engines.check is None:
         return report
     maps = Maps(report.aligned, report.contours, fits, report.dose)
@@ -160,12 +163,15 @@ def check(report: Report, fits: RegionFits, engines: Engines) -> Report:
     masks = {name: mask for name, mask in region_masks(maps).items() if name in measured}
     means = region_means(engines.check, report.tia, report.aligned.density, masks)
     checks = {name: compared(name, measured[name], *means[name]) for name in masks}
+    report = replace(report, check=tuple(checks.values()))
+    if report.dose.deblurred:
+        return report
     pair = (engines.names["dose"], engines.names["check"])
     rows = tuple(
         replace(row, flags=(*row.flags, *disagreement_flags(checks[row.name], pair))) if row.name in checks else row
         for row in report.regions
     )
-    return replace(report, regions=rows, check=tuple(checks.values()))
+    return replace(report, regions=rows)
 
 
 def named(row: RegionDose) -> RegionDose:

@@ -11,6 +11,11 @@ from typing import Final
 from mrtai.io.bundles import verified_model
 from training.curve_net import export as curve_export
 from training.curve_net import train as curve_train
+from training.dose_net import calibrate as dose_calibrate
+from training.dose_net import data as dose_data
+from training.dose_net import export as dose_export
+from training.dose_net import scans as dose_scans
+from training.dose_net import train as dose_train
 from training.lesions import export as lesions_export
 from training.lesions import train as lesions_train
 from training.organs import data as organs_data
@@ -24,6 +29,8 @@ STAGES: Final = (
     Stage("fine", (32, 32, 32), 1, batch=1, steps=2, learning_rate=1e-3),
 )
 TINY_LESION_NET: Final = (4, 8, 8)
+TINY_DOSE_NET: Final = (4, 8, 8, 8)
+TINY_BODY_MM: Final = 12.0
 
 
 def organs(work: Path) -> Path:
@@ -46,7 +53,20 @@ def curves(work: Path) -> Path:
     return work / "curve-net"
 
 
-MODELS: Final[tuple[Callable[[Path], Path], ...]] = (organs, lesions, curves)
+def doses(work: Path) -> Path:
+    """Return the folder of a `dose-net` that was trained for a few steps, on voxels so large that a body has few."""
+    of = dose_scans.world()
+    for seed in (0, dose_data.HELD_OUT_SEED):
+        body, how, case = dose_data.drawn_case(seed, of, TINY_BODY_MM)
+        truth = dose_data.true_dose(case, of, truth="convolution", seed=seed)
+        dose_data.write(dose_data.pair(seed, body, how, case, truth, of), work / f"{seed:07d}.npz")
+    weights = dose_train.train(work, dose_train.Settings(steps=3, batch=2, patch=(16, 16, 16), channels=TINY_DOSE_NET))
+    found = dose_calibrate.calibrate(work, channels=TINY_DOSE_NET)
+    dose_export.write(weights, work / "dose-net", {}, factor=found["factor_68"], channels=TINY_DOSE_NET, bodies=1)
+    return work / "dose-net"
+
+
+MODELS: Final[tuple[Callable[[Path], Path], ...]] = (organs, lesions, curves, doses)
 
 
 def main() -> None:

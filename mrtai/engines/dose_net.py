@@ -75,19 +75,22 @@ class NeuralDose:
         if found:
             return replace(plain, flags=(*plain.flags, outside_flag(found)))
         total = plain.total.voxels
-        box = body_box(density)
-        dose, sd = self._answer(total[box], _cut(tia, box), _cut(density, box), box)
-        factor = _energy(total[box], density.voxels[box]) / _energy(dose, density.voxels[box])
-        ratio = np.divide(dose * factor, total[box], out=np.zeros_like(dose), where=total[box] > 0)
-        parts = {kind: replace(part, voxels=_filled(part.voxels[box] * ratio, box, tia.grid)) for kind, part in plain.parts.items()}
-        error = Image(_filled(sd * factor, box, tia.grid), Quantity.ABSORBED_DOSE, tia.grid)
-        return Dose(parts, sd=error, flags=plain.flags, deblurred=True)
+        dose, sd = self.answered(tia, density, total)
+        ratio = np.divide(dose, total, out=np.zeros_like(dose), where=total > 0)
+        parts = {kind: replace(part, voxels=part.voxels * ratio) for kind, part in plain.parts.items()}
+        return Dose(parts, sd=Image(sd, Quantity.ABSORBED_DOSE, tia.grid), flags=plain.flags, deblurred=True)
 
-    def _answer(self, dose_gy: Floats, tia: Image, density: Image, box: tuple[slice, ...]) -> tuple[Floats, Floats]:
+    def answered(self, tia: Image, density: Image, convolved_gy: Floats) -> tuple[Floats, Floats]:
+        """Return dose and sd [Gy], ``(z, y, x)``, by the network, whatever the envelope says; ``convolved_gy`` by convolution."""
+        box = body_box(density)
+        given, part = convolved_gy[box], cropped(tia.grid, box)
         regions = None if self.contours is None or not self.contours.voxels.any() else self.contours.voxels[box]
-        shown = dose_input(dose_gy, tia, density, regions, self.fwhm_mm)
-        answer = windowed(kept_session(self.model, self.device, self.threads), shown.channels)
-        return answered(answer, shown.base_gy)
+        cut = [Image(image.voxels[box], image.quantity, part) for image in (tia, density)]
+        shown = dose_input(given, cut[0], cut[1], regions, self.fwhm_mm)
+        logs = windowed(kept_session(self.model, self.device, self.threads), shown.channels)
+        dose, sd = answered(logs, shown.base_gy)
+        factor = _energy(given, density.voxels[box]) / _energy(dose, density.voxels[box])
+        return _filled(dose * factor, box, tia.grid), _filled(sd * factor, box, tia.grid)
 
 
 def outside_flag(found: Any) -> Flag:
@@ -131,10 +134,6 @@ def _weight() -> Floats:
 
 def _energy(dose_gy: Floats, density: NDArray[Any]) -> float:
     return float((dose_gy * density).sum(dtype=np.float64)) or 1.0
-
-
-def _cut(image: Image, box: tuple[slice, ...]) -> Image:
-    return Image(image.voxels[box], image.quantity, cropped(image.grid, box))
 
 
 def _filled(values: Floats, box: tuple[slice, ...], grid: Grid) -> Floats:

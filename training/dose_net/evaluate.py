@@ -129,7 +129,9 @@ def write_true(gray: Floats, sd: Floats, regions: Bytes, path: Path) -> None:
     """Write the true dose [Gy] of the kept voxels, that of the rest of the body as one mean, and the statistical error in hot voxels."""
     hot = gray > 0.05 * gray.max()
     statistics, level = float(np.median(sd[hot] / gray[hot])), float(gray.max())
-    write_whole(path, dose=(gray[kept(regions)] / level).astype(np.float16), level_gy=level, rest_gy=gray[regions == 0].mean(), sd=statistics)
+    write_whole(
+        path, dose=(gray[kept(regions)] / level).astype(np.float16), level_gy=level, rest_gy=gray[regions == 0].mean(), sd=statistics
+    )
 
 
 def read_true(path: Path, regions: Bytes) -> tuple[Floats, float]:
