@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrtai.engines import dose_engine
+from mrtai.io.bundles import load_network
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.convolve import convolved
@@ -15,13 +16,15 @@ from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.refusal import DosimetryError
 
-ENGINES = ("local", "convolution", "monte-carlo")
+ENGINES = ("local", "convolution", "monte-carlo", "neural")
 HISTORIES = 100_000
 JOULES_PER_MEV = 1.602176634e-13
 
 
 def engine(name, of="Lu-177"):
     settings = {"histories": HISTORIES, "threads": 2} if name == "monte-carlo" else {}
+    if name == "neural":
+        settings = {"model": load_network("dose-net", "dose"), "fwhm_mm": 11.0}
     return dose_engine(name, nuclide(of), NUCLEAR_DATA, **settings)
 
 
@@ -35,7 +38,7 @@ def close(name, one, other, *, convolution=1e-5):
         assert np.abs((a - b)[seen] / sd[seen]).max() < 6
         assert a[seen].sum() == pytest.approx(b[seen].sum(), rel=0.02)
     else:
-        assert np.abs(a - b).max() < (convolution if name == "convolution" else 1e-5) * b.max()
+        assert np.abs(a - b).max() < (convolution if name in ("convolution", "neural") else 1e-5) * b.max()
 
 
 def water(grid, kg_per_ml=1e-3):

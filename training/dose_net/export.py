@@ -95,7 +95,9 @@ def to_onnx(network: torch.nn.Module, path: Path) -> None:
 
 def largest_difference(network: torch.nn.Module, path: Path, images: Sequence[NDArray[np.float32]]) -> float:
     """Return how far the ONNX file and the network differ: of logarithms, so relative to dose and sd."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for image in images:
         (theirs,) = session.run(None, {"image": image[None]})
