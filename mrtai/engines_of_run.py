@@ -145,7 +145,7 @@ def engines_for(
     known = known_beside(decay, protocol, priors=priors, earlier=by_region(earlier, lesions=same))
     aligner = RigidAligner(seed=request.seed)
     network, of_dose = curve_network(protocol.kinetics), dose_network(protocol.dose_engine)
-    networks = [found for found in (network, of_dose) if found is not None]
+    networks: list[Network] = [found for found in (network, of_dose) if found is not None]
     names = {"aligner": "rigid", **drawing.names, "kinetics": protocol.kinetics, "dose": protocol.dose_engine}
     return Engines(
         nuclide=decay,
@@ -161,7 +161,7 @@ def engines_for(
         threads=request.threads,
         known=known,
         blood=BloodFit(known),
-        models={model.label: model.sha256 for model in (*drawing.models, *networks)},
+        models={model.label: model.sha256 for model in drawing.models} | {model.label: model.sha256 for model in networks},
         kernel=_kernel(protocol.nuclide),
     )
 

@@ -79,7 +79,9 @@ def test_twice_the_activity_is_twice_the_dose_and_its_error(engine, dose):
 
 def test_the_energy_in_the_field_is_that_of_the_convolution(dose):
     tia, density = patient()
-    assert (dose.total.voxels * density.voxels).sum(dtype=float) == pytest.approx((plain(tia, density) * density.voxels).sum(dtype=float), rel=1e-5)
+    assert (dose.total.voxels * density.voxels).sum(dtype=float) == pytest.approx(
+        (plain(tia, density) * density.voxels).sum(dtype=float), rel=1e-5
+    )
 
 
 OUTSIDE = {

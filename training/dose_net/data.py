@@ -104,9 +104,10 @@ def pair(seed: int, body: Body, how: Conditions, case: Scanned, truth: Dose, of:
     box = body_box(density)
     dose = convolved(tia, density, of).total
     shown = dose_input(dose.voxels[box], on(tia, box), on(density, box), None if regions is None else regions[box], how.stated_fwhm_mm)
-    half = [np.asarray(voxels[box] / shown.level_gy, np.float16) for voxels in (truth.total.voxels, spread(truth))]
+    of_truth, of_spread = (np.asarray(voxels[box] / shown.level_gy, np.float16) for voxels in (truth.total.voxels, spread(truth)))
     inside = np.where(body.body, body.regions.voxels, 255).astype(np.uint8)[box]
-    return Pair(shown.channels.astype(np.float16), (shown.base_gy / shown.level_gy).astype(np.float16), *half, inside, seed, shown.level_gy)
+    base = (shown.base_gy / shown.level_gy).astype(np.float16)
+    return Pair(shown.channels.astype(np.float16), base, of_truth, of_spread, inside, seed, shown.level_gy)
 
 
 def spread(dose: Dose) -> NDArray[np.float32]:

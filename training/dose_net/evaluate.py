@@ -88,8 +88,8 @@ def given(seed: int, case: Scanned, recovery: Recovery, of: World) -> Given:
     box = body_box(density)
     tia, _ = walked(case, how, of)
     given_back, _ = walked(case, how, of, recovery)
-    doses = [np.asarray(convolved(each, density, of).total.voxels[box], np.float32) for each in (tia, given_back)]
-    return Given(on(tia, box), on(density, box), *doses, regions_of(case), dict(case.contours.names), how.camera.fwhm_mm)
+    plain, recovered = (np.asarray(convolved(each, density, of).total.voxels[box], np.float32) for each in (tia, given_back))
+    return Given(on(tia, box), on(density, box), plain, recovered, regions_of(case), dict(case.contours.names), how.camera.fwhm_mm)
 
 
 def true(seed: int, case: Scanned, of: World, *, histories: int, device: str = "cpu") -> Dose:

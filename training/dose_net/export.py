@@ -51,19 +51,20 @@ def write(
     out: Path,
     evaluation: Mapping[str, Any],
     *,
+    ranges: Mapping[str, Any],
     factor: float = 1.0,
     channels: tuple[int, ...] = CHANNELS,
-    bodies: int = BODIES,
 ) -> float:
     """Write the bundle and return the largest difference between ONNX and network, of the logarithms that it answers.
 
-    Every sd is multiplied by ``factor``, so that 68 % of held-out voxels lie within one.
+    ``ranges`` are the ``envelope``. Every sd is multiplied by ``factor``, so that 68 % of held-out voxels lie within one.
 
     Raises:
         ValueError: they differ by more than a thousandth; nothing is written then.
     """
     network = DoseNet(channels)
     network.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    assert network.head.bias is not None
     with torch.no_grad():
         network.head.bias[1] += float(np.log(factor))
     network.eval()
@@ -76,7 +77,7 @@ def write(
             raise ValueError(f"{DOSE_NET}: ONNX and network differ by {difference:.2g}; nothing was written")
         for part in ("models", "configs", "docs"):
             (out / part).mkdir(parents=True, exist_ok=True)
-        metadata = _metadata(file_sha256(staged), envelope(bodies), evaluation)
+        metadata = _metadata(file_sha256(staged), ranges, evaluation)
         (out / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         (out / "configs" / "inference.json").write_text(json.dumps(_inference(), indent=2) + "\n", encoding="utf-8")
         (out / "docs" / "README.md").write_text(card(metadata, evaluation, difference), encoding="utf-8")
@@ -116,7 +117,7 @@ def samples() -> list[NDArray[np.float32]]:
     return [rough, smooth + 0.1 * rough, 3 * rough]
 
 
-def envelope(bodies: int) -> dict[str, Any]:
+def envelope(bodies: int = BODIES) -> dict[str, Any]:
     """Return the ranges that training's cases lie in, a tenth of their width wider; those of what was drawn evenly, as they were drawn."""
     of, found = world(), []
     for seed in range(FIRST_SEED, FIRST_SEED + bodies):
@@ -242,7 +243,11 @@ def main() -> None:
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for path in (asked.work / "evaluation.json", asked.work / "held-out.json")
     )
-    difference = write(asked.work / "weights.pt", asked.out, evaluation, factor=held_out.get("factor_68", 1.0))
+    told = asked.work / "envelope.json"
+    if not told.exists():
+        told.write_text(json.dumps(envelope()), encoding="utf-8")
+    ranges, factor = json.loads(told.read_text(encoding="utf-8")), held_out.get("factor_68", 1.0)
+    difference = write(asked.work / "weights.pt", asked.out, evaluation, ranges=ranges, factor=factor)
     print(json.dumps({"out": str(asked.out), "largest_difference": difference}))
 
 

@@ -27,6 +27,7 @@ class DoseNet(torch.nn.Module):
         self.body = UNet(3, len(DOSE_NET_CONTRACT.channels), _FEATURES, channels, strides, num_res_units=2, norm="BATCH")
         self.head = torch.nn.Conv3d(_FEATURES, 2, 1)
         torch.nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
         with torch.no_grad():
             self.head.bias.copy_(torch.tensor([0.0, -1.5]))
 

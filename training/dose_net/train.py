@@ -138,7 +138,8 @@ def train(work: Path, settings: Settings) -> Path:
     """Train on the pairs in ``work`` and return the path of the weights, a running mean."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    net = DoseNet(settings.channels).to(settings.device, memory_format=torch.channels_last_3d)
+    net = DoseNet(settings.channels).to(settings.device)
+    net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     state: dict[str, Any] = {"net": net, "mean": mean, "optimizer": optimizer}
