@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from time import process_time
@@ -137,6 +137,19 @@ def doses(one: Given, model: Network, threads: int) -> tuple[dict[str, Floats], 
     return found, sds
 
 
+def patient(work: Path, seed: int, label_maps: Path | None, histories: int, model: Network, threads: int) -> dict[str, Any]:
+    """Return what is measured of a patient, from the work folder where it was measured before with the same weights."""
+    kept = work / f"measured-{seed}-{model.sha256[:12]}.json"
+    if not kept.exists():
+        one, truth, noise = made(work, seed, label_maps, histories)
+        found, sds = doses(one, model, threads)
+        rows = [asdict(row) for row in rows_of(one, truth, found)]
+        shares = {name: within(truth, found[name], sds[name]) for name in sds}
+        kept.write_text(json.dumps({"rows": rows, "within": shares, "statistics": noise}), encoding="utf-8")
+    measured: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return measured
+
+
 def rows_of(one: Given, truth: Floats, found: Mapping[str, Floats]) -> list[Row]:
     """Return a row a region that is shown."""
     rows = []
@@ -226,7 +239,7 @@ def verdicts(gain: Mapping[str, float], honest: float, seconds: float) -> list[d
 
 
 def seconds_of_largest(model: Network) -> float:
-    """Return the seconds of one core for a map of 128 x 128 x 160 voxels, all of it in matter, convolution included; busy machines agree."""
+    """Return the seconds of one core for a map of 128 x 128 x 160 voxels, all of it in matter, with its convolution."""
     grid = Grid.axial(LARGEST_MAP, (4.8, 4.8, 4.8))
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in grid.shape], indexing="ij", sparse=True)
     hot = 1 + 30 * np.exp(-40 * ((z - 0.2) ** 2 + y**2 + (x + 0.3) ** 2))
@@ -258,17 +271,12 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     model = load_network(DOSE_NET, DOSE_TASK)
-    rows: list[Row] = []
-    counts = {NEURAL: np.zeros(2), ALONE: np.zeros(2)}
-    each, statistics = [], []
-    for seed in track(range(FIRST_SEED, FIRST_SEED + asked.patients), "patients"):
-        one, truth, noise = made(asked.work, seed, asked.label_maps, asked.histories)
-        found, sds = doses(one, model, asked.threads)
-        rows += rows_of(one, truth, found)
-        pair = {name: np.array(within(truth, found[name], sds[name])) for name in counts}
-        counts = {name: counts[name] + pair[name] for name in counts}
-        each.append(pair[NEURAL][0] / pair[NEURAL][1])
-        statistics.append(noise)
+    seeds = range(FIRST_SEED, FIRST_SEED + asked.patients)
+    patients = [patient(asked.work, seed, asked.label_maps, asked.histories, model, asked.threads) for seed in track(seeds, "patients")]
+    rows = [Row(**row) for one in patients for row in one["rows"]]
+    counts = {name: np.sum([one["within"][name] for one in patients], axis=0) for name in (NEURAL, ALONE)}
+    each = [one["within"][NEURAL][0] / one["within"][NEURAL][1] for one in patients]
+    statistics = [one["statistics"] for one in patients]
     honest = float(counts[NEURAL][0] / counts[NEURAL][1])
     aims = verdicts(gains(rows), honest, seconds_of_largest(model))
     evaluation = {
@@ -303,10 +311,10 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         "",
         f"{patients} virtual patients of {NUCLIDE} that nothing was learned from, {model.label}: torsos around published label maps of",
         "abdominal organs (`training/dose_net/anatomies.py`; the training's torsos come from formulas), lesions of 1 to 30 mL of uneven",
-        "uptake, some with a necrotic core, kidneys with cortex and medulla. Cameras of 8.8 or 13.2 mm (11 mm ± 20 %), 0.6 or 1.7 times the usual",
-        "counts, 2 or 9 % residual scatter: never the middle of what the training drew from, always within its ranges. Three scans, true",
-        f"contours, the TIA map of the walk. Truth: Monte Carlo of the true activity (statistical error of a hot voxel {noise:.1%}). The",
-        "recovery curve is that of spheres under the same camera, and the network is told the same camera's resolution.",
+        "uptake, some with a necrotic core, kidneys with cortex and medulla. Cameras of 8.8 or 13.2 mm (11 mm ± 20 %), 0.6 or 1.7 times",
+        "the usual counts, 2 or 9 % residual scatter: never the middle of what the training drew from, always within its ranges. Three scans,",
+        f"true contours, the TIA map of the walk. Truth: Monte Carlo of the true activity (statistical error of a hot voxel {noise:.1%}).",
+        "The recovery curve is that of spheres under the same camera, and the network is told the same camera's resolution.",
         "",
         "## Aims",
         "",

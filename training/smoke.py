@@ -62,7 +62,8 @@ def doses(work: Path) -> Path:
         dose_data.write(dose_data.pair(seed, body, how, case, truth, of), work / f"{seed:07d}.npz")
     weights = dose_train.train(work, dose_train.Settings(steps=3, batch=2, patch=(16, 16, 16), channels=TINY_DOSE_NET))
     found = dose_calibrate.calibrate(work, channels=TINY_DOSE_NET)
-    dose_export.write(weights, work / "dose-net", {}, ranges={"nuclides": [dose_scans.NUCLIDE]}, factor=found["factor_68"], channels=TINY_DOSE_NET)
+    ranges = {"nuclides": [dose_scans.NUCLIDE]}
+    dose_export.write(weights, work / "dose-net", {}, ranges=ranges, factor=found["factor_68"], channels=TINY_DOSE_NET)
     return work / "dose-net"
 
 

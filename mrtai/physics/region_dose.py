@@ -15,7 +15,7 @@ from mrtai.physics.organ_ranges import EXPECTED
 from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
-from mrtai.physics.region_uncertainty import LEANING, effect_of, inputs_of, region_uncertainty, uncertainty_flags, united
+from mrtai.physics.region_uncertainty import LEANING, deblurred, effect_of, inputs_of, region_uncertainty, uncertainty_flags, united
 from mrtai.physics.resample import averaged
 from mrtai.physics.tissue import density
 from mrtai.physics.uncertainty_inputs import mass_exponent
@@ -180,6 +180,7 @@ def _uncertainty(
     inputs = inputs_of(name, fit, aligned=maps.aligned, fits=maps.fits, outlined=maps.contours.grid, protocol=protocol, size=size)
     if inputs is None:
         return None, ()
+    inputs = deblurred(inputs) if maps.dose.deblurred else inputs
     exponent = inputs.mass_exponent if maps.kernel is None else mass_exponent(maps.kernel, size[0])
     return region_uncertainty(replace(inputs, effect=effect_of(dose, biological), mass_exponent=exponent))
 

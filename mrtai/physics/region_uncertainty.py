@@ -27,9 +27,16 @@ OF_OUTLINES: Final = ("volume", "recovery", "partial volume")
 LEANING: Final = ("population", "hanscheid", "madsen", "ratio", "neural")
 """Models whose error is mostly the patient's distance from a population."""
 
-ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17), "monte-carlo": (0.01, 0.01)}
+ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17), "monte-carlo": (0.01, 0.01), "neural": (0.01, 0.04)}
 """In soft tissue, and in lung or bone: the largest errors of region means of 177Lu against Monte Carlo on the page
-docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ."""
+docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ.
+The neural engine's transport is the convolution's."""
+
+NEURAL_RELATIVE_SD: Final = (0.06, 0.04)
+"""What the neural engine leaves of blur and noise in a region's mean dose: of a lesion or organ up to ``SMALL_ML``, and of a larger one; on
+the page docs/validation/neural-dose.md 68 % of errors are smaller, rounded up to whole per cents."""
+
+SMALL_ML: Final = 20.0
 
 CONVOLUTION_OF: Final = {"Lu-177": (0.01, 0.04), "I-131": (0.01, 0.02), "Y-90": (0.02, 0.02)}
 """The same by nuclide; another one is known no better than the worst of these."""
@@ -82,6 +89,12 @@ def inputs_of(
         kinetics_relative_sd=float(own),
         engine_relative_sd=_engine_sd(size, protocol),
     )
+
+
+def deblurred(inputs: Inputs) -> Inputs:
+    """Return what the uncertainty of a region rests on where a network took back what blur had moved."""
+    small, large = NEURAL_RELATIVE_SD
+    return replace(inputs, partial_volume_relative_sd=small if inputs.volume_ml <= SMALL_ML else large)
 
 
 def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwhm_mm: float) -> tuple[float, float]:

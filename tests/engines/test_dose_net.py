@@ -1,6 +1,7 @@
 """The neural dose engine: what holds whatever it learned, and where it does not answer."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -148,4 +149,4 @@ def test_windows_reach_from_end_to_end_and_overlap(length):
     starts = window_starts(length, PATCH[0])
     assert starts[0] == 0
     assert starts[-1] == length - PATCH[0]
-    assert all(b - a <= PATCH[0] - 16 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= PATCH[0] - 16 for a, b in pairwise(starts))

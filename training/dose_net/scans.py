@@ -164,7 +164,7 @@ def walked(case: Scanned, how: Conditions, of: World, recovery: Recovery | None 
     protocol = of.protocol
     if recovery is not None:
         protocol = replace(protocol, partial_volume=RECOVERY, recovery=recovery)
-        blur = partial_volume(aligned.spects, [recovery] * len(aligned.spects), labels, labels, aligned.body)
+        blur = partial_volume(aligned.spects, [recovery] * len(aligned.spects), labels, labels, aligned.body, how.stated_fwhm_mm)
     model = tac_model(protocol.kinetics, known_beside(of.nuclide, protocol, priors=of.priors[how.agent].kinetics))
     fits = region_fits(aligned, labels, protocol, model, blur)
     return tia_map(aligned.spects, labels, fits.tia_bq_s, fits.time_shares)[0], fits
