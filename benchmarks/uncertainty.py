@@ -232,8 +232,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"the calibration is off by a standard deviation of {CALIBRATION_SD:.0%}, the recovery curve by its covariance, the activity of",
         f"every region in every scan by the protocol's {load_protocol(PROTOCOL).activity_sd_relative:.0%} (the virtual scanner's own",
         "errors are near 1 %), and every contour is too wide or too narrow by what the EANM guidance's formula says of its voxels.",
-        f"Registration was run for {by_way['run']} patients{told['run']} and drawn for {by_way['drawn']}{told['drawn']}. Aims: 60 to 76 % of the",
-        "true doses in the 68 % intervals, 90 to 99 % in the 95 % intervals; in brackets 95 % intervals of Clopper and Pearson.",
+        f"Registration was run for {by_way['run']} patients{told['run']} and drawn for {by_way['drawn']}{told['drawn']}.",
+        "Aims: 60 to 76 % of the true doses in the 68 % intervals, 90 to 99 % in the 95 % intervals; in brackets 95 % intervals of",
+        "Clopper and Pearson.",
         "",
     ]
     for heading in CYCLES:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mrtai.physics.measure import REMAINDER, activities_bq
 from mrtai.physics.recovery import LEAST_RECOVERY, coefficient
+from mrtai.physics.resample import shares_of
 from mrtai.physics.spill import equivalent_sphere_ml, falls_on, kept_share
 from mrtai.values.calibration import Recovery
 from mrtai.values.flag import Flag, Severity
@@ -96,13 +97,26 @@ def partial_volume(
         contrast[name] = np.divide(own - around, own, out=np.zeros_like(own), where=own > 0).clip(-1.0, 1.0)
         if is_compact(name) and len(known) == len(curves):
             coefficients[name] = tuple(coefficient(curve, spheres_ml[name]) for curve in known)
-            lost = np.maximum(own - around, 0.0) * (1.0 / np.array(coefficients[name]) - 1.0)
+            lost = np.maximum(around + (_mean_by_share(spects, contours, value, own) - around) / np.array(coefficients[name]) - own, 0.0)
+            lost = np.where(own > around, lost, 0.0)
             given_back[name], falls[name] = (
                 lost * voxels * labels.grid.voxel_ml,
                 dict(zip(names.values(), shares[list(names)], strict=True)),
             )
     measured = dict(zip(names.values(), activity_bq.T, strict=True))
     return PartialVolume(coefficients, _moved_back(measured, given_back, falls), spheres_ml, contrast)
+
+
+def _mean_by_share(spects: Sequence[Image], contours: Labels, value: int, own: Array) -> Array:
+    """Return a region's mean [Bq/mL] of each scan as recovery coefficients are measured: voxels count by the share that it fills.
+
+    Whole voxels that lie mostly within see a twelfth of their square less of blur, 2 to 5 % of a lesion's activity. ``own``: their mean.
+    """
+    found = shares_of(contours, value, spects[0].grid)
+    if found is None or not found[1].sum() > 0:
+        return own
+    where, shares = found
+    return np.array([float((spect.voxels[where] * shares).sum(dtype=np.float64)) for spect in spects]) / float(shares.sum(dtype=np.float64))
 
 
 def _concentrations(spects: Sequence[Image], labels: Labels, body: NDArray[np.bool_]) -> Array:

@@ -88,13 +88,10 @@ def largest_share(labels: Labels, grid: Grid) -> Labels:
     boxes = ndimage.find_objects(labels.voxels)
     for value in labels.names:
         box = boxes[value - 1] if value <= len(boxes) else None
-        if box is None:
+        found = None if box is None else _shares(labels, value, box, grid)
+        if found is None:
             continue
-        part = cropped(labels.grid, box)
-        where = _reach(part, grid)
-        if where is None:
-            continue
-        inside = overlap_average(labels.voxels[box] == value, part, cropped(grid, where))
+        where, inside = found
         filled[where] += inside
         # shares that agree within rounding are ties: the lower value keeps the voxel
         wins = inside > share_of_best[where] + 1e-5
@@ -102,6 +99,18 @@ def largest_share(labels: Labels, grid: Grid) -> Labels:
         best[where] = np.where(wins, value, best[where])
     best[share_of_best + 1e-5 < 1.0 - filled] = 0
     return replace(labels, voxels=best, grid=grid)
+
+
+def shares_of(labels: Labels, value: int, grid: Grid) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
+    """Return where on ``grid`` a region reaches, slices ``(z, y, x)``, and what share of each voxel there it fills; None outside."""
+    boxes = ndimage.find_objects((labels.voxels == value).astype(np.uint8))
+    return _shares(labels, value, boxes[0], grid) if boxes else None
+
+
+def _shares(labels: Labels, value: int, box: tuple[slice, ...], grid: Grid) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
+    part = cropped(labels.grid, box)
+    where = _reach(part, grid)
+    return None if where is None else (where, overlap_average(labels.voxels[box] == value, part, cropped(grid, where)))
 
 
 def cropped(grid: Grid, box: tuple[slice, ...]) -> Grid:
