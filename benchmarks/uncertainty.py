@@ -2,7 +2,7 @@
 
 python -m benchmarks.uncertainty [--patients 40] [--workers 2] [--first-seed 20000] [--minutes 60] [--rows ROWS.jsonl]
     [--registration drawn]
-python -m benchmarks.uncertainty --page ROWS.jsonl [ROWS.jsonl …]
+python -m benchmarks.uncertainty --page ROWS.jsonl [ROWS.jsonl …] [--earlier ROWS.jsonl … --words WORDS]
 
 Each patient is scanned by the clinical scanner and worked up whole, with a calibration, a recovery curve and contours that err as much
 as their stated uncertainties say, drawn anew for each: once with three scans, once with a single one. With ``--rows`` what was found is
@@ -237,11 +237,16 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Clopper and Pearson.",
         "",
     ]
+    return "\n".join([*lines, *_sections(rows)])
+
+
+def _sections(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [f"{len({row['seed'] for row in rows})} patients.", ""]
     for heading in CYCLES:
         own = [row for row in rows if row["cycle"] == heading]
         lines += [f"## {heading}", "", *table(summary(own)), "", large_errors(own), ""]
         lines += ["What is stated, root mean square by term:", "", *table(budgets(own)), ""]
-    return "\n".join(lines)
+    return lines
 
 
 def main() -> None:
@@ -254,6 +259,8 @@ def main() -> None:
     parser.add_argument("--registration", choices=("run", "drawn"), default="run")
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--page", type=Path, nargs="+")
+    parser.add_argument("--earlier", type=Path, nargs="+", default=[], help="rows of an earlier version, shown below")
+    parser.add_argument("--words", default="", help="how that version differed")
     asked = parser.parse_args()
     if asked.page:
         rows = read_rows(asked.page)
@@ -267,7 +274,8 @@ def main() -> None:
                 with asked.rows.open("a", encoding="utf-8") as out:
                     out.writelines(json.dumps(row) + "\n" for row in of_patient)
     if not asked.rows:
-        PAGE.write_text(page(rows), encoding="utf-8")
+        earlier = ["# An earlier version", "", asked.words, "", *_sections(read_rows(asked.earlier))] if asked.earlier else []
+        PAGE.write_text("\n".join([page(rows), *earlier]), encoding="utf-8")
         print(PAGE.read_text(encoding="utf-8"))
 
 

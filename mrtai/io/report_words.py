@@ -13,11 +13,11 @@ from mrtai.values.report import Report
 INTENDED_USE: Final = "Research use only. Not a medical device. Decision support under a qualified person."
 UNCERTAINTY: Final = (
     "Every ± of Ã, dose and BED is one standard uncertainty (k = 1) of the whole chain after the EANM guidance (Gear 2018): the outline of "
-    "the contour, which acts through counts, recovery and mass at once, the recovery curve, registration, calibration and dead time where "
-    "files state them, the curve fit with its population, and the dose engine. Where an input is known to no better than 5 % the result "
-    "was drawn, not linearised. Not in it: what blur took from regions without recovery (see Quantification), scatter and attenuation "
-    "correction, shapes that are not compact, motion, and contours that are wrong rather than inexact. The 68 % interval of Ã in the table "
-    "of fits is of curve and calibration alone."
+    "the contour, which acts through counts, recovery and mass at once, the recovery curve and how far spheres lie off it, what blur moved "
+    "where nothing gave it back (partial volume), registration, calibration and dead time where files state them, the curve fit with its "
+    "population, and the dose engine. Where an input is known to no better than 5 % the result was drawn, not linearised. Not in it: "
+    "scatter and attenuation correction, motion, and contours that are wrong rather than inexact. D98 to D2 are as uncertain as the mean "
+    "at least; noise and blur between voxels are not in that."
 )
 VERDICT_WORDS: Final = {
     "ok": "No doubt was found automatically. A person still has to review and sign.",
@@ -167,10 +167,13 @@ def _partial_volume(document: Json, protocol: Protocol) -> str:
     if not rows:
         return "No partial-volume (recovery) correction was made."
     listed = ", ".join(f"{plain(row['name'])} {row['recovery']:.2f}" for row in rows)
-    words = f"Recovery coefficients by volume of the compact regions: {listed}."
+    words = f"Recovery coefficients of the compact regions, by their shape: {listed}."
     if protocol.partial_volume == OFF:
         return f"{words} No partial-volume correction was made; the doses with it are stated beside."
-    return f"{words} Their contrast to what surrounds them was divided by it; the doses without that are stated beside."
+    return (
+        f"{words} Their contrast to what surrounds them was divided by it, and what that gave back was taken from where blur had put it; "
+        "the doses without that are stated beside."
+    )
 
 
 def _alignment(report: Report) -> str:

@@ -23,8 +23,8 @@ from mrtai.values.uncertainty import BudgetTerm, Effect, Inputs, Spread, Uncerta
 OF_ACTIVITY: Final = ("volume", "recovery", "partial volume", "registration", "dead time", "calibration")
 OF_TIA: Final = (*OF_ACTIVITY, "kinetics")
 OF_DOSE: Final = (*OF_TIA, "engine")
-COMMON_TO_SCANS: Final = ("recovery", "dead time", "calibration")
-COMMON_TO_REGIONS: Final = (*COMMON_TO_SCANS, "partial volume", "engine")
+COMMON_TO_SCANS: Final = ("recovery", "partial volume", "dead time", "calibration")
+COMMON_TO_REGIONS: Final = (*COMMON_TO_SCANS, "engine")
 
 FIRST_ORDER_UP_TO: Final = 0.05
 """Where an input's relative standard uncertainty is larger, what is reported was drawn."""
@@ -101,7 +101,7 @@ def stated(inputs: Inputs) -> Uncertainty:
 def combined(values: Sequence[float], spreads: Sequence[Spread], together: Collection[str] = COMMON_TO_REGIONS) -> Spread:
     """Return the uncertainty of a sum over different regions of one case, relative to that sum.
 
-    Calibration, recovery curve, dead time and engine err alike in all of them and add up; the rest is independent.
+    Calibration, recovery curve, what blur took, dead time and engine err alike in all of them and add up; the rest is independent.
 
     Args:
         values: one of each region, such as Ã [Bq s], or a dose [Gy] times the region's mass.

@@ -109,7 +109,8 @@ class Uncertainty:
 
     Attributes:
         bed: None where there is no BED.
-        common_relative_sd: part of each but BED that all scans and cycles of a camera share: calibration, recovery curve, dead time.
+        common_relative_sd: part of each but BED that all scans and cycles of a camera share: calibration, recovery curve, what blur took
+            and nothing gave back, dead time.
         method: ``first order`` or ``drawn``.
     """
 
