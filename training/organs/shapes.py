@@ -1,5 +1,6 @@
 """Abdominal organs to build a torso around: from published label maps, or from ellipsoids where there are none."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from mrtai.simulate.solids import turned
 from training.organs.canvas import Canvas, Mask, smooth_noise
 
 Organs = dict[str, Mask]
+Reals = NDArray[np.float64]
 
 nib: Any = nibabel  # typed in parts only, so its calls are left unchecked
 
@@ -43,9 +45,7 @@ def from_label_map(path: Path, canvas: Canvas) -> tuple[Organs, float]:
 
     The map has no spine: its middle lies some 62 mm beside the left kidney and 42 mm behind the gullet at the diaphragm.
     """
-    values, affine = _read(path)
-    kidney = _mean_mm(values == 3, affine)
-    gullet = _mean_mm(values == 5, affine) if (values == 5).any() else None
+    values, affine, kidney, gullet = _read(path)
     spine_x = kidney[0] - 62 if gullet is None else (kidney[0] - 62 + gullet[0] - 14) / 2
     spine_y = kidney[1] - 6 if gullet is None else (kidney[1] - 6 + gullet[1] + 42) / 2
     origin = np.array([spine_x, spine_y - 62.0, kidney[2]])
@@ -92,12 +92,18 @@ def with_right_kidney(rng: np.random.Generator, organs: Organs, left: Mask) -> O
     return {**organs, "kidney_right": moved & ~organs["liver"]}
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+@lru_cache(maxsize=16)
+def _read(path: Path) -> tuple[NDArray[np.uint8], Reals, Reals, Reals | None]:
+    """Return a label map cut to what it shows, its affine, and where kidney and gullet have their middle [mm]; kept for the next torso."""
     image = nib.load(path)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
-    return np.asanyarray(image.dataobj).astype(np.uint8), lps
+    values = np.asanyarray(image.dataobj).astype(np.uint8)
+    parts = ndimage.find_objects((values > 0).view(np.uint8))[0]
+    values, lps[:3, 3] = values[parts].copy(), lps[:3, :3] @ [part.start for part in parts] + lps[:3, 3]
+    kidney, gullet = ((values == value).nonzero() for value in (3, 5))
+    return values, lps, _mean_mm(kidney, lps), _mean_mm(gullet, lps) if gullet[0].size else None
 
 
-def _mean_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle: NDArray[np.float64] = affine[:3, :3] @ np.argwhere(mask).mean(axis=0) + affine[:3, 3]
+def _mean_mm(index: tuple[NDArray[np.intp], ...], affine: Reals) -> Reals:
+    middle: Reals = affine[:3, :3] @ np.mean(index, axis=1) + affine[:3, 3]
     return middle
