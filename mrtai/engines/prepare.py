@@ -77,7 +77,8 @@ def on_lattice(voxels: NDArray[np.generic], own: Grid, grid: Grid, outside: floa
 def around_body(image: NDArray[np.float32], grid: Grid, contract: InputContract) -> tuple[NDArray[np.float32], Grid]:
     """Return the part of a CT on its lattice that holds the body, cut or filled up at multiples of ``STEP`` of the world's lattice.
 
-    A network that averages and strides sees the patient alike then, however much air is around and wherever the CT was cut.
+    A network that averages and strides sees the patient alike then, however much air is around and wherever the CT was cut. Beyond
+    the CT's ends along the patient its last slices go on, so that a window fits: a patient who ended in air there would be no patient.
     """
     channel = contract.channels[0]
     found = ndimage.find_objects((image[0] > (BODY_HU - channel.shift) / channel.scale).view(np.uint8))
@@ -87,12 +88,15 @@ def around_body(image: NDArray[np.float32], grid: Grid, contract: InputContract)
     low = np.array([part.start for part in found[0]]) - MARGIN
     high = np.array([part.stop for part in found[0]]) + MARGIN
     low, high = (first + low) // STEP * STEP - first, -(-(first + high) // STEP) * STEP - first
+    missing = max(-(-(contract.patch[0] - int(high[0] - low[0])) // STEP), 0)
+    low[0], high[0] = low[0] - missing // 2 * STEP, high[0] + (missing - missing // 2) * STEP
     z, y, x = (int(n) for n in high - low)
     outside = (np.clip(channel.outside, channel.low, channel.high) - channel.shift) / channel.scale
     result = np.full((1, z, y, x), outside, dtype=np.float32)
-    inner = [slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, grid.shape, strict=True)]
-    there = [slice(part.start - a, part.stop - a) for part, a in zip(inner, low, strict=True)]
-    result[0][tuple(there)] = image[0][tuple(inner)]
+    rows, columns = (slice(max(a, 0), min(b, n)) for a, b, n in zip(low[1:], high[1:], grid.shape[1:], strict=True))
+    there = (slice(part.start - a, part.stop - a) for part, a in zip((rows, columns), low[1:], strict=True))
+    slices = np.clip(np.arange(low[0], high[0]), 0, grid.shape[0] - 1)
+    result[0][:, *there] = image[0][slices, rows, columns]
     return result, Grid((z, y, x), grid.spacing_mm, grid.origin_mm + low[::-1] * grid.spacing_mm, grid.direction)
 
 

@@ -144,6 +144,17 @@ def test_a_network_sees_the_patient_alike_however_much_air_is_around(bundle):
         assert np.allclose(image, seen[0][0], atol=1e-5)
 
 
+def test_a_ct_that_cuts_the_patient_goes_on_with_its_last_slices(bundle):
+    """As far as a window reaches; beside the patient, air goes on."""
+    ct = patient()
+    image, grid = around_body(*prepared([(ct.voxels, ct.grid)], bundle.contract), bundle.contract)
+    inside, _ = prepared([(ct.voxels, ct.grid)], bundle.contract)
+    first = int(np.rint((ct.grid.origin_mm[2] - grid.origin_mm[2]) / 3.0))
+    assert image.shape[1] >= bundle.contract.patch[0] and first > 0 and first + 50 < image.shape[1]
+    assert np.all(image[0, :first] == image[0, first]) and np.all(image[0, first + 50 :] == image[0, first + 49])
+    assert np.array_equal(np.sort(image[0, first], axis=None)[-36 * 43 :], np.sort(inside[0, 0, 12:48, 15:58], axis=None))
+
+
 def test_windows_begin_on_steps_and_reach_the_end():
     for length, window in ((160, 96), (112, 80), (97, 96), (40, 96), (333, 128)):
         starts = window_starts(length, window)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from training.organs.anatomy import HIGH_MM, LOW_MM
+from training.organs.batches import MIRRORED, Batches
 from training.organs.canvas import SPACING_MM
-from training.organs.data import MIRRORED, Drawn, Samples, make_anatomy, read_anatomies, read_cases, read_contours, split
+from training.organs.data import CONTRACT, Drawn, make_anatomy, read_anatomies, read_cases, read_contours, split
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
 from training.organs.train import Settings, Stage, loss, train
 
@@ -58,12 +59,13 @@ def test_the_canvas_holds_the_arms_and_a_torso():
     assert HIGH_MM[2] - LOW_MM[2] >= 700
 
 
-def test_a_sample_depends_on_seed_and_number_alone(anatomy):
-    one, two = (Samples([anatomy], [], seed=5, patch=PATCH) for _ in range(2))
+def test_a_batch_depends_on_seed_and_step_alone(anatomy):
+    one, two = (Batches([anatomy], [], seed=5, batch=2, patch=PATCH) for _ in range(2))
     _ = two[0]
     for first, second in zip(one[7], two[7], strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(one[7][0], one[8][0])
+    assert not torch.equal(one[7][0][0], one[7][0][1])
 
 
 def test_a_mirror_swaps_left_and_right_and_nothing_else():
@@ -78,9 +80,8 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else():
 
 def test_a_mirrored_sample_keeps_the_left_kidney_on_the_left(anatomy):
     """Of many samples, mirrored ones among them, none has the left kidney right of the right one."""
-    samples, both = Samples([anatomy], [], seed=1, patch=(40, 48, 96)), 0
-    for number in range(40):
-        labels = samples[number][1].numpy()
+    batches, both = Batches([anatomy], [], seed=1, batch=4, patch=(40, 48, 96)), 0
+    for labels in np.concatenate([batches[step][1].numpy() for step in range(10)]):
         counts = np.bincount(labels.ravel(), minlength=len(CLASSES))
         if min(counts[CLASSES.index("kidney_left")], counts[CLASSES.index("kidney_right")]) > 300:
             both += 1

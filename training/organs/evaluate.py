@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mrtai.engines.prepare import around_body, labels_on, prepared
@@ -21,8 +22,9 @@ from mrtai.simulate.scanner import CT_GRID, ct_image, true_labels
 from mrtai.simulate.voxelise import voxelised
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
-from training.organs.canvas import SPACING_MM
+from training.organs.canvas import SPACING_MM, Floats
 from training.organs.data import CONTRACT, Drawn, make_anatomy
+from training.organs.luck import Luck
 from training.organs.paint import painted
 from training.organs.tissues import CLASSES, LABEL_OF_TISSUE, UNKNOWN
 
@@ -77,9 +79,15 @@ def on_simulated(predict: Predict, number: int) -> dict[str, float]:
 def on_generated(predict: Predict, number: int, label_maps: list[Path]) -> dict[str, float]:
     """Return Dice by organ on a generated torso of unseen seed."""
     tissue = make_anatomy(UNSEEN + number, label_maps)
-    hu = painted(np.random.default_rng((UNSEEN, number)), tissue)
+    hu = pictured((UNSEEN, number), tissue)
     grid = Grid.axial(tissue.shape, (SPACING_MM,) * 3)
     return by_organ(drawn(predict, Image(hu, Quantity.HOUNSFIELD, grid)), LABEL_OF_TISSUE[tissue])
+
+
+def pictured(seed: int | tuple[int, ...], tissue: Bytes) -> Floats:
+    """Return a CT [HU] of the tissues, both ``(z, y, x)``, painted as training paints them."""
+    hu: Floats = painted(Luck(seed, 1), torch.from_numpy(tissue)[None])[0].numpy()
+    return hu
 
 
 def on_reviewed(predict: Predict, case: Drawn) -> dict[str, float]:
@@ -137,7 +145,6 @@ def main() -> None:
     """Print Dice of a checkpoint, to watch a training."""
     import argparse
 
-    import torch
     from monai.inferers import sliding_window_inference
 
     from training.organs.model import OrganNet

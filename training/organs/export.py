@@ -21,11 +21,11 @@ from mrtai.physics.ct_envelope import ct_statistics, envelope_of
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from training.export import Model, Parity, export
+from training.organs.batches import Batches
 from training.organs.canvas import SPACING_MM
-from training.organs.data import CONTRACT, HELD_OUT, Drawn, Samples, read_anatomies, read_cases, read_contours, split
-from training.organs.evaluate import Predict, on_generated, on_labelled, on_reviewed, on_simulated, summary
+from training.organs.data import CONTRACT, HELD_OUT, Drawn, read_anatomies, read_cases, read_contours, split
+from training.organs.evaluate import Predict, on_generated, on_labelled, on_reviewed, on_simulated, pictured, summary
 from training.organs.model import OrganNet
-from training.organs.paint import painted
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
@@ -62,7 +62,7 @@ def envelope(work: Path) -> dict[str, list[float]]:
     """Return the range of the statistics of CTs like those that were learned from."""
     found = [ct_statistics(Image(case.hu, Quantity.HOUNSFIELD, _grid(case.hu))) for case in read_contours() if len(case.hu) > 50]
     for number, tissue in enumerate(read_anatomies(work)):
-        hu = painted(np.random.default_rng((1, number)), tissue)
+        hu = pictured((1, number), tissue)
         found.append(ct_statistics(Image(hu, Quantity.HOUNSFIELD, _grid(hu))))
     return envelope_of(found) | OWN_VOXELS
 
@@ -103,8 +103,8 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
 
 def samples() -> list[NDArray[np.float32]]:
     """Return real CTs as the network sees them, cut to its window, to compare ONNX and network on."""
-    numbers = Samples([], read_contours(), seed=1)
-    return [numbers[n][0].numpy() for n in range(3)]
+    batches = Batches([], read_contours(), seed=1)
+    return [batches[n][0][0].numpy() for n in range(3)]
 
 
 def evaluated(predict: Predict, label_maps: Path | None, reviewed: Sequence[Drawn], cases: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The network of `organs-ct`: what is where at 12 mm, its shape at 6 mm, its outline at 3 mm."""
 
+from pathlib import Path
 from typing import Final
 
+import onnx
 import torch
 from monai.networks.blocks import Convolution
 from monai.networks.nets import UNet
@@ -24,9 +26,8 @@ class OrganNet(torch.nn.Module):
     def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
         """Make the network with random weights; axes of the input are multiples of 16 for four numbers of channels."""
         super().__init__()
-        half = tuple(max(c // 2, 4) for c in channels[:3])
         self.coarse = UNet(3, 1, _SCORES, channels, (1,) + (2,) * (len(channels) - 2), num_res_units=2)
-        self.middle = UNet(3, 1 + _SCORES, _SCORES, half, (1,) + (2,) * (len(half) - 2), num_res_units=2)
+        self.middle = UNet(3, 1 + _SCORES, _SCORES, channels[:3], (1, 2), num_res_units=2)
         self.fine = torch.nn.Sequential(
             Convolution(3, 1 + _SCORES, _SCORES),
             Convolution(3, _SCORES, _SCORES),
@@ -52,3 +53,21 @@ def _corrected(part: torch.nn.Module, image: torch.Tensor, scores: torch.Tensor)
     wide = torch.nn.functional.interpolate(scores, scale_factor=2.0, mode="trilinear", align_corners=False)
     corrected: torch.Tensor = wide + part(torch.cat([image, wide], dim=1))
     return corrected
+
+
+def begun_from(weights: Path, net: OrganNet) -> int:
+    """Give ``net`` the weights of an exported ONNX file where name and shape agree, and return how many tensors did.
+
+    ``ValueError`` where none does: the file is another network's.
+    """
+    own, graph = net.state_dict(), onnx.load(weights).graph
+    stored = {part.name: torch.from_numpy(onnx.numpy_helper.to_array(part).copy()) for part in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "PRelu":  # the exporter reshapes and renames these; the node's path still tells where they belong
+            path = ".".join(part.rsplit(".", 1)[-1] for part in node.name.split("/")[1:-1])
+            stored[f"{path}.weight"] = stored[node.input[1]].flatten()
+    fitting = {name: tensor for name, tensor in stored.items() if name in own and tensor.shape == own[name].shape}
+    if not fitting:
+        raise ValueError(f"{weights} holds no weights of this network")
+    net.load_state_dict({**own, **fitting})
+    return len(fitting)

@@ -1,92 +1,93 @@
-"""From tissues to a picture as a scanner would give it: numbers, texture, blur, noise, streaks, truncation, table and slices."""
+"""From tissues to pictures as a scanner would give them: numbers, texture, blur, noise, streaks, truncation, table and slices.
 
-import numpy as np
+All of it works on a batch ``(n, z, y, x)`` in torch, so that a GPU paints as fast as it learns. Voxels are ``coarser`` times 3 mm.
+"""
+
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
-from training.organs.canvas import Floats, smooth_noise
+from training.organs.canvas import SPACING_MM
+from training.organs.luck import Luck, blurred
 from training.organs.tissues import INDEX, drawn_hounsfield
 
 AIR_HU = -1000.0
 
 
-def painted(rng: np.random.Generator, tissue: NDArray[np.uint8], coarser: int = 1) -> Floats:
-    """Return a CT [HU] of the tissues, both ``(z, y, x)``, with everything about the picture drawn by ``rng``.
+def painted(luck: Luck, tissue: torch.Tensor, coarser: int = 1) -> torch.Tensor:
+    """Return CTs [HU] of the tissues, both ``(n, z, y, x)``, with everything about the pictures drawn by ``luck``.
 
-    Voxels are ``coarser`` times 3 mm wide; noise and texture are weaker there, as an average is.
+    Noise and texture are weaker in coarse voxels, as averages are.
     """
-    values, texture = drawn_hounsfield(rng)
-    fine, wide = smooth_noise(rng, tissue.shape, rng.uniform(4, 9)), smooth_noise(rng, tissue.shape, rng.uniform(15, 50))
-    image = values[tissue] + texture[tissue] / np.float32(coarser) * (rng.uniform(0.3, 1.0) * fine + rng.uniform(0.2, 0.8) * wide)
-    if rng.random() < 0.6:
-        _lay_down(rng, image, tissue)
-    image = ndimage.gaussian_filter(image, rng.uniform(0.25, 0.8))
-    if rng.random() < 0.35:
-        image = _in_slices(rng, image)
-    return scanned(rng, image, coarser)
+    shape, voxel_mm = tuple(tissue.shape[1:]), SPACING_MM * coarser
+    values, texture = (torch.from_numpy(table).to(luck.device) for table in drawn_hounsfield(luck.rng, luck.pictures))
+    fine, wide = (luck.smooth(shape, luck.rng.uniform(low, high) / voxel_mm) for low, high in ((4, 9), (15, 50)))
+    grain = (luck.uniform(0.3, 1.0) * fine + luck.uniform(0.2, 0.8) * wide) / coarser
+    index = _with_lesions(luck, tissue.long(), voxel_mm).flatten(1)
+    image = values.gather(1, index).view_as(grain) + texture.gather(1, index).view_as(grain) * grain
+    image = torch.where(luck.chance(0.6), _laid_down(luck, image, tissue != INDEX["air"], coarser), image)
+    image = blurred(image, luck.uniform(0.25, 1.0))
+    return scanned(luck, torch.where(luck.chance(0.35), _in_slices(luck, image, voxel_mm), image), coarser)
 
 
-def scanned(rng: np.random.Generator, image: Floats, coarser: int = 1) -> Floats:
-    """Return the picture with a scanner's noise, streaks, shading, wrong scale and truncation; real CTs are varied by it too."""
-    noise = rng.normal(size=image.shape).astype(np.float32)
-    grain = rng.uniform(0, 0.8)
-    if grain > 0.3:
-        noise = ndimage.gaussian_filter(noise, grain)
-        noise /= noise.std()
-    image = image + np.float32(rng.gamma(1.6, 10.0) / coarser) * noise
-    if rng.random() < 0.4:
-        image = image + _streaks(rng, image)
-    if rng.random() < 0.3:  # cupping and scatter
-        image = image + np.float32(rng.uniform(5, 25)) * smooth_noise(rng, image.shape, 200)
-    image = np.maximum(image * np.float32(rng.normal(1, 0.02)) + np.float32(rng.normal(0, 6)), -1024)
-    return _cut_view(rng, image) if rng.random() < 0.25 else image
+def scanned(luck: Luck, image: torch.Tensor, coarser: int = 1) -> torch.Tensor:
+    """Return pictures with a scanner's noise, streaks, shading, wrong scale and truncation; real CTs are varied by it too."""
+    shape = tuple(image.shape[1:])
+    noise = blurred(luck.white(shape), luck.uniform(0, 0.8))
+    noise = noise / noise.std(dim=(1, 2, 3), keepdim=True)
+    image = image + luck.sent(luck.rng.gamma(1.6, 12.0, luck.pictures)) / coarser * noise
+    image = image + luck.chance(0.4) * _streaks(luck, image)
+    # cupping and scatter
+    image = image + luck.chance(0.3) * luck.uniform(5, 25) * luck.smooth(shape, 200 / (SPACING_MM * coarser))
+    # soft tissues further apart or closer together, as another tube voltage or dose of contrast shows them
+    image = image + luck.chance(0.4) * luck.uniform(-25, 35) * torch.tanh((image - luck.uniform(20, 70)) / 50)
+    image = (image * luck.normal(1, 0.02) + luck.normal(0, 6)).clamp(min=-1024)
+    return torch.where(luck.chance(0.25), _cut_view(luck, image), image)
 
 
-def _streaks(rng: np.random.Generator, image: Floats) -> Floats:
+def _with_lesions(luck: Luck, tissue: torch.Tensor, voxel_mm: float) -> torch.Tensor:
+    """Return the tissues with lesions in some of the livers, of any shape and up to the liver's rim."""
+    lumps = luck.smooth(tuple(tissue.shape[1:]), luck.rng.uniform(20, 70) / voxel_mm)
+    liver = (tissue == INDEX["liver"]) | (tissue == INDEX["liver vessels"])
+    return torch.where(luck.chance(0.35) & liver & (lumps > luck.uniform(0.8, 2.5)), INDEX["liver lesion"], tissue)
+
+
+def _streaks(luck: Luck, image: torch.Tensor) -> torch.Tensor:
     """Return horizontal streaks through dense slices, as between arms or hips."""
-    lines = ndimage.gaussian_filter(rng.normal(size=image.shape[:2]).astype(np.float32), (rng.uniform(0.5, 3), 0.8))
-    dense = ndimage.gaussian_filter1d((image > 250).mean(axis=(1, 2)), 2)
-    strength = rng.uniform(5, 40) * (0.2 + dense / max(float(dense.max()), 1e-6))
-    body = image > -500
-    streaks: Floats = (lines / lines.std() * strength[:, None]).astype(np.float32)[:, :, None] * body
-    return streaks
+    lines = blurred(luck.white((*image.shape[1:3], 1)), luck.uniform(0.5, 1.5), axes=(1,))
+    lines = lines / lines.std(dim=(1, 2, 3), keepdim=True)
+    dense = blurred((image > 250).float().mean(dim=(2, 3), keepdim=True), luck.uniform(1, 2), axes=(1,))
+    strength = luck.uniform(5, 40) * (0.2 + dense / dense.amax(dim=1, keepdim=True).clamp(min=1e-6))
+    return lines * strength * (image > -500)
 
 
-def _lay_down(rng: np.random.Generator, image: Floats, tissue: NDArray[np.uint8]) -> None:
-    """Paint a table behind the body, and now and then clothes or a blanket over it."""
-    body = tissue != INDEX["air"]
-    rows = np.flatnonzero(body.any(axis=(0, 2)))
-    if not rows.size or rows[-1] + 2 >= image.shape[1]:
-        return
-    top = int(rows[-1]) + int(rng.integers(0, 3))
-    x = np.arange(image.shape[2]) - image.shape[2] / 2
-    bent = (top + 1 - rng.uniform(0, 0.0022) * x**2).astype(int)
-    shell, inside = rng.uniform(-700, 200), rng.uniform(-980, -850)
-    for column, row in enumerate(bent):
-        for depth in range(int(rng.integers(5, 9))):
-            at = row + depth
-            if 0 <= at < image.shape[1]:
-                free = ~body[:, at, column]
-                image[free, at, column] = shell if depth in (0, 5) else inside
-    if rng.random() < 0.4:
-        cloth = ndimage.binary_dilation(body, iterations=2) & ~ndimage.binary_dilation(body)
-        image[cloth & (image < -900)] = rng.uniform(-950, -600)
+def _laid_down(luck: Luck, image: torch.Tensor, body: torch.Tensor, coarser: int) -> torch.Tensor:
+    """Return pictures with a table behind the body, and now and then clothes or a blanket over it."""
+    ny, nx = image.shape[2:]
+    rows = torch.arange(ny, device=image.device).view(1, 1, -1, 1)
+    last = torch.where(body.any(dim=(1), keepdim=True).any(dim=3, keepdim=True), rows, 0).amax(dim=(1, 2, 3), keepdim=True)
+    across = torch.arange(nx, device=image.device) - nx / 2
+    depth = (rows - last - luck.uniform(0, 3) / coarser + luck.uniform(0, 0.0022) * coarser * across**2).floor()
+    thick = luck.uniform(5, 9) / coarser
+    shell = (depth < 1) | (depth >= thick - 1)
+    table = torch.where(shell, luck.uniform(-700, 200), luck.uniform(-980, -850))
+    image = torch.where((depth >= 0) & (depth < thick) & ~body, table, image)
+    near, at = (torch.nn.functional.max_pool3d(body[:, None].float(), width, 1, width // 2)[:, 0] > 0 for width in (5, 3))
+    return torch.where(luck.chance(0.4) & near & ~at & (image < -900), luck.uniform(-950, -600), image)
 
 
-def _in_slices(rng: np.random.Generator, image: Floats) -> Floats:
-    """Return the picture as thicker slices show it: averaged and interpolated along z."""
-    count = max(int(image.shape[0] * 3.0 / rng.uniform(3.5, 6.0)), 2)
-    column = torch.from_numpy(image)[None, None]
-    size = tuple(image.shape)
-    thick = torch.nn.functional.interpolate(column, size=(count, *size[1:]), mode="area")
-    return torch.nn.functional.interpolate(thick, size=size, mode="trilinear", align_corners=False)[0, 0].numpy()
+def _in_slices(luck: Luck, image: torch.Tensor, voxel_mm: float) -> torch.Tensor:
+    """Return pictures as thicker slices show them: averaged and interpolated along z."""
+    thick_mm = luck.rng.uniform(3.5, 6.0)
+    if thick_mm <= voxel_mm:
+        return image
+    size = tuple(image.shape[1:])
+    count = max(int(size[0] * voxel_mm / thick_mm), 2)
+    thick = torch.nn.functional.interpolate(image[:, None], size=(count, *size[1:]), mode="area")
+    return torch.nn.functional.interpolate(thick, size=size, mode="trilinear", align_corners=False)[:, 0]
 
 
-def _cut_view(rng: np.random.Generator, image: Floats) -> Floats:
-    """Return the picture cut to a round field of view, with air or the scanner's padding beyond."""
-    _, ny, nx = image.shape
-    radius = rng.uniform(0.36, 0.6) * nx
-    y, x = np.ogrid[:ny, :nx]
-    beyond = (y - ny / 2 - rng.normal(0, 6)) ** 2 + (x - nx / 2 - rng.normal(0, 6)) ** 2 > radius**2
-    return np.where(beyond[None], np.float32(rng.choice([AIR_HU, -1024.0])), image)
+def _cut_view(luck: Luck, image: torch.Tensor) -> torch.Tensor:
+    """Return pictures cut to a round field of view, with air or the scanner's padding beyond."""
+    ny, nx = image.shape[2:]
+    y, x = (torch.arange(n, device=image.device).view(shape) for n, shape in ((ny, (1, 1, -1, 1)), (nx, (1, 1, 1, -1))))
+    beyond = (y - ny / 2 - luck.normal(0, 6)) ** 2 + (x - nx / 2 - luck.normal(0, 6)) ** 2 > (luck.uniform(0.36, 0.6) * nx) ** 2
+    return torch.where(beyond, torch.where(luck.chance(0.5), AIR_HU, -1024.0), image)

@@ -103,18 +103,24 @@ TWINS: Final = (
 """Tissues of paired organs: of one nature in a patient, and they change names in a mirror."""
 
 
-def drawn_hounsfield(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return a patient's CT number and texture of each tissue [HU], both of shape ``(tissues,)``."""
-    phase = int(rng.choice(3, p=(0.6, 0.12, 0.28)))
-    table = np.array([(t.hounsfield[phase], t.spread, t.texture) for t in TISSUES], dtype=np.float32)
-    values = table[:, 0] + table[:, 1] * rng.normal(0, 1.2, len(TISSUES)).astype(np.float32)
+def drawn_hounsfield(rng: np.random.Generator, patients: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return CT number and texture of each tissue [HU] in so many patients, both of shape ``(patients, tissues)``."""
+    table = np.array([(*t.hounsfield, t.spread, t.texture) for t in TISSUES], dtype=np.float32)
+    phase = rng.choice(len(PHASES), patients, p=(0.5, 0.2, 0.3))
+    size = (patients, len(TISSUES))
+    # between two phases lie others
+    by_phase = table[:, phase].T + rng.uniform(0, 0.5, (patients, 1)) * (table[:, 0] - table[:, phase].T)
+    values = by_phase + table[:, 3] * rng.normal(0, 1.2, size)
     for left, right in TWINS:
-        values[INDEX[right]] = values[INDEX[left]] + rng.normal(0, 4)
-    if rng.random() < 0.15:  # a fatty liver
-        values[INDEX["liver"]] -= rng.uniform(15, 60)
-    if rng.random() < 0.08:  # contrast already excreted
-        values[INDEX["bladder"]] += rng.uniform(50, 600)
-    if rng.random() < 0.5:  # muscle and the parenchyma beside it are close together
-        values[INDEX["soft organ"]] = values[INDEX["muscle"]] + rng.normal(0, 6)
-    texture = table[:, 2] * rng.lognormal(0, 0.4, len(TISSUES)).astype(np.float32)
-    return values, texture
+        values[:, INDEX[right]] = values[:, INDEX[left]] + rng.normal(0, 4, patients)
+    fatty = rng.uniform(15, 70, patients) * (rng.random(patients) < 0.2)
+    values[:, INDEX["liver"]] -= fatty
+    values[:, INDEX["liver vessels"]] -= 0.2 * fatty
+    # contrast already excreted
+    values[:, INDEX["bladder"]] += rng.uniform(50, 600, patients) * (rng.random(patients) < 0.08)
+    # neighbours that are close together: only their shape tells them apart
+    for own, other, share in (("soft organ", "muscle", 0.5), ("bowel", "stomach", 0.3), ("spleen", "liver", 0.2)):
+        alike = rng.random(patients) < share
+        values[alike, INDEX[own]] = values[alike, INDEX[other]] + rng.normal(0, 6, int(alike.sum()))
+    texture = table[:, 4] * rng.lognormal(0, 0.4, size)
+    return values.astype(np.float32), texture.astype(np.float32)
