@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mrtai.engines.prepare import normalised
+from training.export import to_onnx
 from training.organs.anatomy import HIGH_MM, LOW_MM
-from training.organs.batches import MIRRORED, Batches
+from training.organs.batches import MIRRORED, Batches, Shelf, as_seen
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, Drawn, make_anatomy, read_anatomies, read_cases, read_contours, split
+from training.organs.model import OrganNet, begun_from
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
 from training.organs.train import Settings, Stage, loss, train
 
@@ -66,6 +69,35 @@ def test_a_batch_depends_on_seed_and_step_alone(anatomy):
         assert torch.equal(first, second)
     assert not torch.equal(one[7][0], one[8][0])
     assert not torch.equal(one[7][0][0], one[7][0][1])
+
+
+def test_where_a_ct_ends_its_last_slice_goes_on_and_teaches_nothing(anatomy):
+    """As ``prepare.around_body`` fills a window."""
+    image, labels = Batches([anatomy], [], seed=2, batch=32, patch=(16, 24, 24), coarser=4)[0]
+    unseen = (labels == UNKNOWN).all(dim=(2, 3))
+    assert 0.05 < unseen.float().mean() < 0.5
+    alike = (image[:, 0, 1:] == image[:, 0, :-1]).all(dim=(2, 3))
+    cut = [(one, picture) for one, picture in zip(unseen, alike, strict=True) if picture[0] and not one.all()]
+    assert len(cut) >= 5
+    for one, picture in cut:
+        lowest = int(torch.nonzero(~picture)[0])
+        assert bool(one[:lowest].all())
+
+
+def test_a_batch_holds_what_inference_would_be_given():
+    """The same clipping and scaling as ``prepare.normalised``, which works on arrays."""
+    hu = np.linspace(-2000, 3000, 27, dtype=np.float32).reshape(3, 3, 3)
+    channel = CONTRACT.channels[0]
+    assert np.array_equal(as_seen(torch.from_numpy(hu)).numpy(), normalised(hu, channel))
+
+
+def test_interpolated_voxels_lie_on_a_plane_between_them():
+    volume = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+    shelf = Shelf.of([np.zeros((2, 2, 2), np.float32), volume], "cpu")
+    at = torch.tensor([1.25, 2.5, 3.75]).view(1, 3, 1, 1, 1)
+    assert shelf.between(np.array([1]), at, -1.0).item() == pytest.approx(1.25 * 30 + 2.5 * 6 + 3.75)
+    assert shelf.at(np.array([1]), torch.tensor([9, 2, 3]).view(1, 3, 1, 1, 1), -1.0).item() == volume[3, 2, 3]
+    assert shelf.at(np.array([1]), torch.tensor([1, 2, 6]).view(1, 3, 1, 1, 1), -1.0).item() == -1.0
 
 
 def test_a_mirror_swaps_left_and_right_and_nothing_else():
@@ -130,6 +162,26 @@ class Cut:
             raise KeyboardInterrupt
         self.left -= 1
         return loss(scores, labels)
+
+
+def test_a_training_that_was_given_minutes_ends_in_them(anatomy, tmp_path):
+    settings = Settings((replace(STAGES[0], steps=10**6),), channels=(4, 8, 8), minutes=0.02)
+    train(tmp_path, [anatomy], [], settings)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert 0 < len(rows) < 10**5
+    assert (tmp_path / "weights.pt").exists()
+
+
+def test_a_training_begins_from_an_exported_model(tmp_path):
+    """All of it, the slopes too, which the exporter renames."""
+    torch.manual_seed(1)
+    old, new = OrganNet((4, 8, 8)), OrganNet((4, 8, 8))
+    to_onnx(old.eval(), tmp_path / "old.onnx", np.zeros((1, 16, 16, 16), np.float32))
+    assert begun_from(tmp_path / "old.onnx", new) == len(new.state_dict())
+    assert all(torch.equal(one, other) for one, other in zip(old.state_dict().values(), new.state_dict().values(), strict=True))
+    to_onnx(torch.nn.Conv3d(1, 2, 3).eval(), tmp_path / "other.onnx", np.zeros((1, 16, 16, 16), np.float32))
+    with pytest.raises(ValueError, match="no weights of this network"):
+        begun_from(tmp_path / "other.onnx", new)
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(anatomy, tmp_path):

@@ -17,7 +17,7 @@ from mrtai.simulate.solids import rotation
 from training.organs.data import CONTRACT, PATCH, Bytes, Drawn
 from training.organs.luck import Luck
 from training.organs.paint import AIR_HU, painted, scanned
-from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, TWINS, UNKNOWN
+from training.organs.tissues import INDEX, LABEL_OF_TISSUE, TWINS, UNKNOWN
 
 REAL_SHARE: Final = 0.25
 CUT_SHARE: Final = 0.4
@@ -63,7 +63,7 @@ class Shelf:
         return cls(voxels, np.array([volume.shape for volume in volumes]), np.cumsum([0, *sizes[:-1]]))
 
     def at(self, which: NDArray[np.intp], index: torch.Tensor, outside: float) -> torch.Tensor:
-        """Return voxels ``(n, z, y, x)`` of volumes ``which`` at whole positions ``(n, 3, z, y, x)``; beyond both ends along z the last slice."""
+        """Return voxels ``(n, z, y, x)`` of volumes at whole positions ``(n, 3, z, y, x)``; beyond the ends along z the last slices."""
         shape = torch.from_numpy(self.shapes[which]).to(index.device).view(-1, 3, 1, 1, 1)
         start = torch.from_numpy(self.starts[which]).to(index.device).view(-1, 1, 1, 1)
         inner = torch.minimum(index.clamp(min=0), shape - 1)
@@ -84,6 +84,12 @@ class Shelf:
         """Return True where positions lie beyond the first or last slice."""
         last = torch.from_numpy(self.shapes[which, 0] - 0.5).to(at.device).view(-1, 1, 1, 1)
         return (at[:, 0] < -0.5) | (at[:, 0] > last)
+
+
+def as_seen(hu: torch.Tensor) -> torch.Tensor:
+    """Return CT numbers [HU] as the network is given them: ``prepare.normalised`` for tensors on any device."""
+    channel = CONTRACT.channels[0]
+    return (hu.clamp(channel.low, channel.high) - channel.shift) / channel.scale
 
 
 class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -125,8 +131,7 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
             parts.append(self._generated(Luck((self.seed, step, 2), self.batch - count, self.device)))
         image, labels = (torch.cat(both) for both in zip(*parts, strict=True))
         image, labels = _cut_short(luck, image, labels)
-        channel = CONTRACT.channels[0]
-        return ((image.clamp(channel.low, channel.high) - channel.shift) / channel.scale)[:, None], labels
+        return as_seen(image)[:, None], labels
 
     def _generated(self, luck: Luck) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.anatomies is not None

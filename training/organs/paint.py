@@ -20,7 +20,7 @@ def painted(luck: Luck, tissue: torch.Tensor, coarser: int = 1) -> torch.Tensor:
     shape, voxel_mm = tuple(tissue.shape[1:]), SPACING_MM * coarser
     values, texture = (torch.from_numpy(table).to(luck.device) for table in drawn_hounsfield(luck.rng, luck.pictures))
     fine, wide = (luck.smooth(shape, luck.rng.uniform(low, high) / voxel_mm) for low, high in ((4, 9), (15, 50)))
-    grain = (luck.uniform(0.3, 1.0) * fine + luck.uniform(0.2, 0.8) * wide) / coarser
+    grain = (luck.uniform(0, 1.0) * fine + luck.uniform(0, 0.8) * wide) / coarser
     index = _with_lesions(luck, tissue.long(), voxel_mm).flatten(1)
     image = values.gather(1, index).view_as(grain) + texture.gather(1, index).view_as(grain) * grain
     image = torch.where(luck.chance(0.6), _laid_down(luck, image, tissue != INDEX["air"], coarser), image)

@@ -53,8 +53,8 @@ ON_CPU: Final = (
 )
 ON_GPU: Final = (
     Stage("coarse", (20, 24, 32), 4, batch=64, steps=12000, learning_rate=2e-3, share=0.4),
-    Stage("middle", (40, 48, 64), 2, batch=16, steps=5000, learning_rate=1.5e-3, share=0.3),
-    Stage("fine", PATCH, 1, batch=4, steps=5000, learning_rate=1e-3, share=0.3),
+    Stage("middle", (40, 48, 64), 2, batch=16, steps=5000, learning_rate=1e-3, share=0.3),
+    Stage("fine", PATCH, 1, batch=4, steps=5000, learning_rate=6e-4, share=0.3),
 )
 
 
@@ -96,8 +96,8 @@ def train(work: Path, anatomies: Sequence[Bytes], real: Sequence[Drawn], setting
     if settings.start:
         begun_from(Path(settings.start), net)
     for number, stage in enumerate(settings.stages):
-        how = {"seed": settings.seed + 1000 * number, "batch": stage.batch, "patch": stage.patch, "coarser": stage.coarser}
-        batches = Batches(anatomies, real, **how, device=settings.device)
+        seed, device = settings.seed + 1000 * number, settings.device
+        batches = Batches(anatomies, real, seed=seed, batch=stage.batch, patch=stage.patch, coarser=stage.coarser, device=device)
         net = _trained(net, work, batches, stage, settings)
     torch.save(net.state_dict(), work / "weights.pt")
     return work / "weights.pt"
@@ -113,7 +113,7 @@ def _trained(net: OrganNet, work: Path, batches: Batches, stage: Stage, settings
     begun, done = time.monotonic() - spent_s, _done(stage, start, spent_s, settings)
     log, board = (work / "log.jsonl").open("a"), SummaryWriter(str(work / "tensorboard"))
     with Progress() as progress, log, board:
-        bar = progress.add_task(stage.name, total=1.0, completed=done)
+        bar = progress.add_task(stage.name, total=1.0)
         for step, (image, labels) in enumerate(_loader(batches, range(start, stage.steps) if done < 1 else range(0)), start=start + 1):
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * _rate(step - 1, done)
@@ -142,8 +142,8 @@ def _trained(net: OrganNet, work: Path, batches: Batches, stage: Stage, settings
 
 def _loader(batches: Batches, steps: range) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """Return the batches of the steps: a CPU paints in a process beside the one that learns, a GPU between its steps."""
-    beside = {"num_workers": 1, "prefetch_factor": 4} if batches.device == "cpu" and steps else {}
-    return DataLoader(batches, batch_size=None, sampler=list(steps), **beside)
+    beside = batches.device == "cpu" and len(steps) > 0
+    return DataLoader(batches, None, sampler=list(steps), num_workers=int(beside), prefetch_factor=4 if beside else None)
 
 
 def _done(stage: Stage, step: int, spent_s: float, settings: Settings) -> float:
