@@ -63,6 +63,8 @@ def begun_from(weights: Path, net: OrganNet) -> int:
     own, graph = net.state_dict(), onnx.load(weights).graph
     stored = {part.name: torch.from_numpy(onnx.numpy_helper.to_array(part).copy()) for part in graph.initializer}
     for node in graph.node:
+        if node.op_type == "Identity" and node.input[0] in stored:  # equal tensors are stored once
+            stored[node.output[0]] = stored[node.input[0]]
         if node.op_type == "PRelu":  # the exporter reshapes and renames these; the node's path still tells where they belong
             path = ".".join(part.rsplit(".", 1)[-1] for part in node.name.split("/")[1:-1])
             stored[f"{path}.weight"] = stored[node.input[1]].flatten()
