@@ -11,7 +11,7 @@ import torch
 from mrtai.engines.prepare import normalised
 from training.export import to_onnx
 from training.organs.anatomy import HIGH_MM, LOW_MM
-from training.organs.batches import MIRRORED, Batches, Shelf, as_seen
+from training.organs.batches import MIRRORED, Batches, Shelf, Torsos, as_seen
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, Drawn, make_anatomy, read_anatomies, read_cases, read_contours, split
 from training.organs.model import OrganNet, begun_from
@@ -63,7 +63,7 @@ def test_the_canvas_holds_the_arms_and_a_torso():
 
 
 def test_a_batch_depends_on_seed_and_step_alone(anatomy):
-    one, two = (Batches([anatomy], [], seed=5, batch=2, patch=PATCH) for _ in range(2))
+    one, two = (Batches(Torsos.of([anatomy]), [], seed=5, batch=2, patch=PATCH) for _ in range(2))
     _ = two[0]
     for first, second in zip(one[7], two[7], strict=True):
         assert torch.equal(first, second)
@@ -73,7 +73,7 @@ def test_a_batch_depends_on_seed_and_step_alone(anatomy):
 
 def test_where_a_ct_ends_its_last_slice_goes_on_and_teaches_nothing(anatomy):
     """As ``prepare.around_body`` fills a window."""
-    image, labels = Batches([anatomy], [], seed=2, batch=32, patch=(16, 24, 24), coarser=4)[0]
+    image, labels = Batches(Torsos.of([anatomy]), [], seed=2, batch=32, patch=(16, 24, 24), coarser=4)[0]
     unseen = (labels == UNKNOWN).all(dim=(2, 3))
     assert 0.05 < unseen.float().mean() < 0.5
     alike = (image[:, 0, 1:] == image[:, 0, :-1]).all(dim=(2, 3))
@@ -112,7 +112,7 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else():
 
 def test_a_mirrored_sample_keeps_the_left_kidney_on_the_left(anatomy):
     """Of many samples, mirrored ones among them, none has the left kidney right of the right one."""
-    batches, both = Batches([anatomy], [], seed=1, batch=4, patch=(40, 48, 96)), 0
+    batches, both = Batches(Torsos.of([anatomy]), [], seed=1, batch=4, patch=(40, 48, 96)), 0
     for labels in np.concatenate([batches[step][1].numpy() for step in range(10)]):
         counts = np.bincount(labels.ravel(), minlength=len(CLASSES))
         if min(counts[CLASSES.index("kidney_left")], counts[CLASSES.index("kidney_right")]) > 300:

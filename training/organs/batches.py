@@ -92,12 +92,26 @@ def as_seen(hu: torch.Tensor) -> torch.Tensor:
     return (hu.clamp(channel.low, channel.high) - channel.shift) / channel.scale
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Torsos:
+    """Anatomies on the device, and for each some voxels of every class, as ``_points`` finds them."""
+
+    shelf: Shelf
+    points: tuple[dict[int, Reals], ...]
+
+    @classmethod
+    def of(cls, anatomies: Sequence[Bytes], device: str = "cpu") -> "Torsos | None":
+        """Return the torsos of some tissues ``(z, y, x)``; None of none."""
+        points = tuple(_points(LABEL_OF_TISSUE[tissue[_EVERY]]) for tissue in anatomies)
+        return cls(Shelf.of(anatomies, device), points) if anatomies else None
+
+
 class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Step → (input ``(n, 1, z, y, x)`` float32, labels ``(n, z, y, x)`` int64); the same for the same seed and step."""
 
     def __init__(
         self,
-        anatomies: Sequence[Bytes],
+        torsos: Torsos | None,
         real: Sequence[Drawn],
         *,
         seed: int,
@@ -106,13 +120,12 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
         coarser: int = 1,
         device: str = "cpu",
     ) -> None:
-        """Keep anatomies and real CTs on the device; voxels of the patch are ``coarser`` times 3 mm wide."""
+        """Keep the real CTs on the device of the torsos; voxels of the patch are ``coarser`` times 3 mm wide."""
         self.seed, self.batch, self.patch, self.coarser, self.device = seed, batch, patch, coarser, device
-        self.anatomies = Shelf.of(anatomies, device) if anatomies else None
+        self.torsos = torsos
         # what a coarse voxel sees is an average
         real = [replace(case, hu=ndimage.uniform_filter(case.hu, coarser)) for case in real]
         self.real = (Shelf.of([c.hu for c in real], device), Shelf.of([c.labels for c in real], device)) if real else None
-        self.points = [_points(LABEL_OF_TISSUE[tissue[_EVERY]]) for tissue in anatomies]
         self.real_points = [_points(case.labels[_EVERY]) for case in real]
         # a CT that shows more organs is seen more often
         organs = np.array([0.2 + np.setdiff1d(np.unique(case.labels), (0, 1, UNKNOWN)).size for case in real])
@@ -122,23 +135,24 @@ class Batches(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the batch of a step."""
         luck = Luck((self.seed, step), self.batch, self.device)
-        share = REAL_SHARE if self.anatomies is not None and self.real is not None else float(self.real is not None)
+        share = REAL_SHARE if self.torsos is not None and self.real is not None else float(self.real is not None)
         count = int(luck.rng.binomial(self.batch, share))
         parts = []
         if count and self.real is not None:
             parts.append(self._real(Luck((self.seed, step, 1), count, self.device)))
-        if count < self.batch and self.anatomies is not None:
+        if count < self.batch and self.torsos is not None:
             parts.append(self._generated(Luck((self.seed, step, 2), self.batch - count, self.device)))
         image, labels = (torch.cat(both) for both in zip(*parts, strict=True))
         image, labels = _cut_short(luck, image, labels)
         return as_seen(image)[:, None], labels
 
     def _generated(self, luck: Luck) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.anatomies is not None
-        which = luck.rng.integers(len(self.points), size=luck.pictures)
-        at, mirrored = self._warp(luck, [self.points[n] for n in which], self.anatomies.shapes[which])
-        tissue = self.anatomies.at(which, at.round().long(), INDEX["air"])
-        labels = self._named(self.label_of_tissue[tissue.long()], mirrored, self.anatomies.beyond_z(which, at))
+        assert self.torsos is not None
+        shelf, points = self.torsos.shelf, self.torsos.points
+        which = luck.rng.integers(len(points), size=luck.pictures)
+        at, mirrored = self._warp(luck, [points[n] for n in which], shelf.shapes[which])
+        tissue = shelf.at(which, at.round().long(), INDEX["air"])
+        labels = self._named(self.label_of_tissue[tissue.long()], mirrored, shelf.beyond_z(which, at))
         return painted(luck, tissue, self.coarser), labels
 
     def _real(self, luck: Luck) -> tuple[torch.Tensor, torch.Tensor]:

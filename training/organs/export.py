@@ -30,6 +30,9 @@ from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
 CASES: Final = 10
+PAINTED: Final = 60
+"""Anatomies whose pictures show what CTs the model knows."""
+
 OWN_VOXELS: Final = {"voxel_mm": [0.3, 5.0], "slice_mm": [0.5, 6.5], "extent_mm": [90.0, 2300.0]}
 """What the preparation evens out; generated CTs have no voxels of their own."""
 
@@ -59,12 +62,17 @@ def weights_of(work: Path) -> OrganNet:
 
 
 def envelope(work: Path) -> dict[str, list[float]]:
-    """Return the range of the statistics of CTs like those that were learned from."""
+    """Return the range of the statistics of CTs like those that were learned from; kept in ``work``, as it takes minutes."""
+    kept = work / "envelope.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
     found = [ct_statistics(Image(case.hu, Quantity.HOUNSFIELD, _grid(case.hu))) for case in read_contours() if len(case.hu) > 50]
-    for number, tissue in enumerate(read_anatomies(work)):
+    for number, tissue in enumerate(read_anatomies(work)[:PAINTED]):
         hu = pictured((1, number), tissue)
         found.append(ct_statistics(Image(hu, Quantity.HOUNSFIELD, _grid(hu))))
-    return envelope_of(found) | OWN_VOXELS
+    ranges = envelope_of(found) | OWN_VOXELS
+    kept.write_text(json.dumps(ranges))
+    return ranges
 
 
 def _grid(voxels: NDArray[Any]) -> Grid:
@@ -103,7 +111,7 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
 
 def samples() -> list[NDArray[np.float32]]:
     """Return real CTs as the network sees them, cut to its window, to compare ONNX and network on."""
-    batches = Batches([], read_contours(), seed=1)
+    batches = Batches(None, read_contours(), seed=1)
     return [batches[n][0][0].numpy() for n in range(3)]
 
 

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from training.organs.batches import Batches
+from training.organs.batches import Batches, Torsos
 from training.organs.data import HELD_OUT, PATCH, Bytes, Drawn, read_anatomies, read_cases, read_contours, split
 from training.organs.model import CHANNELS, OrganNet, begun_from
 from training.organs.tissues import CLASSES, UNKNOWN
@@ -95,9 +95,10 @@ def train(work: Path, anatomies: Sequence[Bytes], real: Sequence[Drawn], setting
     net = OrganNet(settings.channels).to(settings.device)
     if settings.start:
         begun_from(Path(settings.start), net)
+    torsos = Torsos.of(anatomies, settings.device)
     for number, stage in enumerate(settings.stages):
         seed, device = settings.seed + 1000 * number, settings.device
-        batches = Batches(anatomies, real, seed=seed, batch=stage.batch, patch=stage.patch, coarser=stage.coarser, device=device)
+        batches = Batches(torsos, real, seed=seed, batch=stage.batch, patch=stage.patch, coarser=stage.coarser, device=device)
         net = _trained(net, work, batches, stage, settings)
     torch.save(net.state_dict(), work / "weights.pt")
     return work / "weights.pt"
