@@ -29,6 +29,7 @@ from training.organs.model import OrganNet
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
+VERSION: Final = "0.2.0"
 CASES: Final = 10
 PAINTED: Final = 60
 """Anatomies whose pictures show what CTs the model knows."""
@@ -90,12 +91,11 @@ def caution(found: Mapping[str, float] | None) -> str:
     return f"This version of organs-ct misses its accuracy aims on a real CT, Dice against another model's labels: {', '.join(missed)}"
 
 
-def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning: str) -> Model:
+def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning: str, trained: str) -> Model:
     """Return what the bundle says of itself."""
-    stages = "; ".join(f"{s.name}: {s.steps} steps of {s.batch} x {s.patch} voxels of {3 * s.coarser} mm" for s in Settings().stages)
     return Model(
         name="organs-ct",
-        version="0.1.0",
+        version=VERSION,
         task="organs",
         description="Organs on CT, native or with contrast, also low-dose CT of SPECT/CT and PET/CT.",
         contract=CONTRACT,
@@ -105,8 +105,20 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
         data=DATA,
         evaluation=evaluation,
         failures=(warning + ".", *FAILURES) if warning else FAILURES,
-        recipe=f"Residual U-Net in three resolutions ({stages}), AdamW, bfloat16. Recipe: training/organs/README.md.",
+        recipe=trained,
     )
+
+
+def recipe(work: Path) -> str:
+    """Return how the weights of a work folder were trained: the stages of its settings and the steps of its log."""
+    settings = json.loads((work / "settings.json").read_text())
+    made = {row["stage"]: row["step"] for row in map(json.loads, (work / "log.jsonl").read_text().splitlines())}
+    stages = "; ".join(
+        f"{s['name']}: {made[s['name']]} steps of {s['batch']} x {tuple(s['patch'])} voxels of {3 * s['coarser']} mm"
+        for s in settings["stages"]
+    )
+    begun = f", begun from weights of SHA-256 {settings['start_sha256']}" if settings["start"] else ""
+    return f"Residual U-Net in three resolutions ({stages}), AdamW, bfloat16{begun}. Recipe: training/organs/README.md."
 
 
 def samples() -> list[NDArray[np.float32]]:
@@ -145,10 +157,10 @@ def write(
     cases: int = CASES,
 ) -> Parity:
     """Write the bundle: once to evaluate its ONNX, then with the evaluation in its card."""
-    net, inputs, ranges = weights_of(work), samples(), envelope(work)
+    net, inputs, ranges, trained = weights_of(work), samples(), envelope(work), recipe(work)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "organs-ct"
-        export(net, trial, model({}, ranges, ""), inputs)
+        export(net, trial, model({}, ranges, "", trained), inputs)
         bundle = read_bundle(trial)
 
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -158,7 +170,7 @@ def write(
         found = None if labelled is None else on_labelled(predict, labelled)
     if found is not None:
         evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in found.items()]
-    return export(net, out, model(evaluation, ranges, caution(found)), inputs)
+    return export(net, out, model(evaluation, ranges, caution(found), trained), inputs)
 
 
 def main() -> None:
@@ -169,10 +181,11 @@ def main() -> None:
     parser.add_argument("--label-maps", type=Path, help="folder with *_labels.nii.gz, as for the training data")
     parser.add_argument("--labelled", type=Path, help="folder with a labelled real CT, for the card")
     parser.add_argument("--cases", type=Path, help="the folder of signed CASEs that was trained on; its held-out patients are measured")
+    parser.add_argument("--patients", type=int, default=CASES, help="simulated patients, and as many generated torsos, for the card")
     parser.add_argument("--seed", type=int, default=Settings().seed, help="of the training, which chose the patients held out")
     asked = parser.parse_args()
     reviewed = split(read_cases(asked.cases), HELD_OUT, asked.seed)[1] if asked.cases else ()
-    parity = write(asked.work, asked.out, label_maps=asked.label_maps, labelled=asked.labelled, reviewed=reviewed)
+    parity = write(asked.work, asked.out, label_maps=asked.label_maps, labelled=asked.labelled, reviewed=reviewed, cases=asked.patients)
     print(json.dumps({"out": str(asked.out), "largest_difference": parity.largest_difference, "agreement": parity.agreement}))
 
 

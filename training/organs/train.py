@@ -21,6 +21,7 @@ from rich.progress import Progress
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
+from mrtai.io.hashes import file_sha256
 from training.organs.batches import Batches, Torsos
 from training.organs.data import HELD_OUT, PATCH, Bytes, Drawn, read_anatomies, read_cases, read_contours, split
 from training.organs.model import CHANNELS, OrganNet, begun_from
@@ -90,6 +91,8 @@ def loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def train(work: Path, anatomies: Sequence[Bytes], real: Sequence[Drawn], settings: Settings) -> Path:
     """Train all stages, resuming from checkpoints in ``work``, and return the path of the finished weights."""
+    start = {"start_sha256": file_sha256(Path(settings.start))} if settings.start else {}
+    (work / "settings.json").write_text(json.dumps(asdict(settings) | start))
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     net = OrganNet(settings.channels).to(settings.device)
