@@ -13,8 +13,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 
 from mrtai.engines.prepare import around_body, labels_on, prepared
+from mrtai.io.hashes import file_sha256
 from mrtai.io.nifti import read_image, read_labels
 from mrtai.physics.resample import resampled
 from mrtai.simulate.anatomy import torso as formula_torso
@@ -141,34 +143,56 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print Dice of a checkpoint, to watch a training."""
-    import argparse
+def measured(predict: Predict, label_maps: Path | None, cases: int) -> dict[str, list[dict[str, float]]]:
+    """Return Dice by organ of simulated patients and of generated torsos, so many of each."""
+    maps = [] if label_maps is None else sorted(label_maps.glob("*_labels.nii.gz"))
+    return {
+        "simulated": [on_simulated(predict, n) for n in track(range(cases), description="simulated")],
+        "generated": [on_generated(predict, n, maps) for n in track(range(cases), description="generated")],
+    }
 
+
+def predicting(weights: Path, device: str) -> Predict:
+    """Return what a training's weights predict, by MONAI's sliding window."""
     from monai.inferers import sliding_window_inference
 
     from training.organs.model import OrganNet
 
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("weights", type=Path, help="weights.pt or checkpoint.pt of a training")
-    parser.add_argument("--labelled", type=Path, help="folder with ct.nii.gz and labels.nii.gz")
-    parser.add_argument("--simulated", type=int, default=2)
-    asked = parser.parse_args()
-    saved = torch.load(asked.weights, weights_only=True)
-    weights = {k.removeprefix("module."): v for k, v in saved["mean"].items() if k != "n_averaged"} if "mean" in saved else saved
-    net = OrganNet()
-    net.load_state_dict(weights)
+    saved = torch.load(weights, map_location=device, weights_only=True)
+    own = {k.removeprefix("module."): v for k, v in saved["mean"].items() if k != "n_averaged"} if "mean" in saved else saved
+    net = OrganNet().to(device)
+    net.load_state_dict(own)
     net.eval()
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            scores = sliding_window_inference(torch.from_numpy(image[None]), CONTRACT.patch, 1, net, overlap=0.5, mode="gaussian")
-        result: NDArray[np.float32] = scores[0].softmax(0).numpy()
-        return result
+            seen = torch.from_numpy(image[None]).to(device)
+            scores = sliding_window_inference(seen, CONTRACT.patch, 1, net, overlap=0.5, mode="gaussian")
+        shares: NDArray[np.float32] = scores[0].softmax(0).cpu().numpy()
+        return shares
 
+    return predict
+
+
+def main() -> None:
+    """Print Dice of a training's weights, and keep it where asked for, so that an export need not measure again."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("weights", type=Path, help="weights.pt or checkpoint.pt of a training")
+    parser.add_argument("--labelled", type=Path, help="folder with ct.nii.gz and labels.nii.gz")
+    parser.add_argument("--label-maps", type=Path, help="folder with *_labels.nii.gz, as for the training data")
+    parser.add_argument("--patients", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--keep", type=Path, help="FOLDER/evaluation.json of the training's work folder")
+    asked = parser.parse_args()
+    predict = predicting(asked.weights, asked.device)
     if asked.labelled:
         print(json.dumps(on_labelled(predict, asked.labelled), indent=1))
-    print(json.dumps(summary([on_simulated(predict, n) for n in range(asked.simulated)]), indent=1))
+    found = measured(predict, asked.label_maps, asked.patients)
+    if asked.keep:
+        asked.keep.write_text(json.dumps(found | {"weights_sha256": file_sha256(asked.weights)}))
+    print(json.dumps({kind: summary(rows) for kind, rows in found.items()}, indent=1))
 
 
 if __name__ == "__main__":

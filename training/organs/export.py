@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from mrtai.engines.onnx_segmenter import scores
 from mrtai.io.bundles import read_bundle
+from mrtai.io.hashes import file_sha256
 from mrtai.physics.ct_envelope import ct_statistics, envelope_of
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
@@ -24,7 +24,7 @@ from training.export import Model, Parity, export
 from training.organs.batches import Batches
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, HELD_OUT, Drawn, read_anatomies, read_cases, read_contours, split
-from training.organs.evaluate import Predict, on_generated, on_labelled, on_reviewed, on_simulated, pictured, summary
+from training.organs.evaluate import Predict, measured, on_labelled, on_reviewed, pictured, summary
 from training.organs.model import OrganNet
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
@@ -127,19 +127,25 @@ def samples() -> list[NDArray[np.float32]]:
     return [batches[n][0][0].numpy() for n in range(3)]
 
 
-def evaluated(predict: Predict, label_maps: Path | None, reviewed: Sequence[Drawn], cases: int) -> dict[str, Any]:
-    """Return the card's tables: Dice on what the model was not trained on, ``cases`` of each simulated kind."""
-    maps = [] if label_maps is None else sorted(label_maps.glob("*_labels.nii.gz"))
-    simulated = [on_simulated(predict, n) for n in track(range(cases), description="simulated")]
-    generated = [on_generated(predict, n, maps) for n in track(range(cases), description="generated")]
+def evaluated(predict: Predict, work: Path, label_maps: Path | None, reviewed: Sequence[Drawn], cases: int) -> dict[str, Any]:
+    """Return the card's tables: Dice on what the model was not trained on, ``cases`` of each simulated kind, measured before or now."""
+    found = _kept_evaluation(work) or measured(predict, label_maps, cases)
+    count = len(found["simulated"])
     sections = {
-        f"Dice on noisy CTs of {cases} simulated patients, other seeds of a generator that training used": rows(simulated),
-        f"Dice on {cases} generated torsos, unseen seeds around the same organ shapes": rows(generated),
+        f"Dice on noisy CTs of {count} simulated patients, other seeds of a generator that training used": rows(found["simulated"]),
+        f"Dice on {count} generated torsos, unseen seeds around the same organ shapes": rows(found["generated"]),
     }
     if reviewed:
-        found = [on_reviewed(predict, case) for case in reviewed]
-        sections[f"Dice on {len(found)} reviewed cases of patients held out of training, within what was drawn"] = rows(found)
+        own = [on_reviewed(predict, case) for case in reviewed]
+        sections[f"Dice on {len(own)} reviewed cases of patients held out of training, within what was drawn"] = rows(own)
     return sections
+
+
+def _kept_evaluation(work: Path) -> dict[str, list[dict[str, float]]] | None:
+    """Return what ``evaluate.py --keep`` found for these very weights."""
+    kept = work / "evaluation.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    return found if found.get("weights_sha256") == file_sha256(work / "weights.pt") else None
 
 
 def rows(cases: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -166,7 +172,7 @@ def write(
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
             return scores(bundle, image, threads=2)
 
-        evaluation = evaluated(predict, label_maps, reviewed, cases)
+        evaluation = evaluated(predict, work, label_maps, reviewed, cases)
         found = None if labelled is None else on_labelled(predict, labelled)
     if found is not None:
         evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in found.items()]
