@@ -14,6 +14,7 @@ from training.organs.anatomy import HIGH_MM, LOW_MM
 from training.organs.batches import MIRRORED, Batches, Shelf, Torsos, as_seen
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, Drawn, make_anatomy, read_anatomies, read_cases, read_contours, split
+from training.organs.export import Borrowed, weights_of
 from training.organs.model import OrganNet, begun_from
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
 from training.organs.train import Settings, Stage, loss, train
@@ -182,6 +183,17 @@ def test_a_training_begins_from_an_exported_model(tmp_path):
     to_onnx(torch.nn.Conv3d(1, 2, 3).eval(), tmp_path / "other.onnx", np.zeros((1, 16, 16, 16), np.float32))
     with pytest.raises(ValueError, match="no weights of this network"):
         begun_from(tmp_path / "other.onnx", new)
+
+
+def test_parts_of_a_network_may_come_from_another_model(tmp_path):
+    torch.manual_seed(2)
+    old, new = OrganNet(), OrganNet()
+    to_onnx(old.eval(), tmp_path / "old.onnx", np.zeros((1, 32, 32, 32), np.float32))
+    torch.save(new.state_dict(), tmp_path / "weights.pt")
+    both = weights_of(tmp_path, Borrowed(("middle", "fine"), tmp_path / "old.onnx")).state_dict()
+    own = new.state_dict()
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(both[name], own[name] if name.startswith("coarse") else tensor), name
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(anatomy, tmp_path):

@@ -34,6 +34,9 @@ Bytes = NDArray[np.uint8]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The network's input ``(1, z, y, x)`` → shares of the classes ``(classes, z, y, x)``."""
 
+Measured = dict[str, list[dict[str, float]]]
+"""Kind of CT → Dice by organ of each case."""
+
 UNSEEN: Final = 900_000
 """First seed of evaluation: training's anatomies have seeds of a thousand."""
 
@@ -143,7 +146,7 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def measured(predict: Predict, label_maps: Path | None, cases: int) -> dict[str, list[dict[str, float]]]:
+def measured(predict: Predict, label_maps: Path | None, cases: int) -> Measured:
     """Return Dice by organ of simulated patients and of generated torsos, so many of each."""
     maps = [] if label_maps is None else sorted(label_maps.glob("*_labels.nii.gz"))
     return {

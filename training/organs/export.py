@@ -7,6 +7,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,8 @@ from training.export import Model, Parity, export
 from training.organs.batches import Batches
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, HELD_OUT, Drawn, read_anatomies, read_cases, read_contours, split
-from training.organs.evaluate import Predict, measured, on_labelled, on_reviewed, pictured, summary
-from training.organs.model import OrganNet
+from training.organs.evaluate import Measured, Predict, measured, on_labelled, on_reviewed, pictured, summary
+from training.organs.model import PARTS, OrganNet, begun_from
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
@@ -55,10 +56,27 @@ FAILURES: Final = (
 )
 
 
-def weights_of(work: Path) -> OrganNet:
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """Parts of the network that are taken from another exported model, where its own did not become better."""
+
+    parts: tuple[str, ...] = ()
+    model: Path | None = None
+
+    def told(self) -> str:
+        """Return it for the card."""
+        if self.model is None:
+            return ""
+        return f"; parts {', '.join(self.parts)} taken from weights of SHA-256 {file_sha256(self.model)}"
+
+
+def weights_of(work: Path, borrowed: Borrowed = Borrowed()) -> OrganNet:
     """Return the trained network of a work folder."""
-    net = OrganNet()
-    net.load_state_dict(torch.load(work / "weights.pt", weights_only=True))
+    net, own = OrganNet(), torch.load(work / "weights.pt", weights_only=True)
+    if borrowed.model is not None:
+        begun_from(borrowed.model, net, borrowed.parts)
+        own = {name: value for name, value in own.items() if not name.startswith(borrowed.parts)}
+    net.load_state_dict({**net.state_dict(), **own})
     return net.eval()
 
 
@@ -109,7 +127,7 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
     )
 
 
-def recipe(work: Path) -> str:
+def recipe(work: Path, borrowed: Borrowed = Borrowed()) -> str:
     """Return how the weights of a work folder were trained: the stages of its settings and the steps of its log."""
     settings = json.loads((work / "settings.json").read_text())
     made = {row["stage"]: row["step"] for row in map(json.loads, (work / "log.jsonl").read_text().splitlines())}
@@ -118,7 +136,7 @@ def recipe(work: Path) -> str:
         for s in settings["stages"]
     )
     begun = f", begun from weights of SHA-256 {settings['start_sha256']}" if settings["start"] else ""
-    return f"Residual U-Net in three resolutions ({stages}), AdamW, bfloat16{begun}. Recipe: training/organs/README.md."
+    return f"Residual U-Net in three resolutions ({stages}), AdamW, bfloat16{begun}{borrowed.told()}. Recipe: training/organs/README.md."
 
 
 def samples() -> list[NDArray[np.float32]]:
@@ -127,9 +145,8 @@ def samples() -> list[NDArray[np.float32]]:
     return [batches[n][0][0].numpy() for n in range(3)]
 
 
-def evaluated(predict: Predict, work: Path, label_maps: Path | None, reviewed: Sequence[Drawn], cases: int) -> dict[str, Any]:
-    """Return the card's tables: Dice on what the model was not trained on, ``cases`` of each simulated kind, measured before or now."""
-    found = _kept_evaluation(work) or measured(predict, label_maps, cases)
+def evaluated(predict: Predict, found: Measured, reviewed: Sequence[Drawn]) -> dict[str, Any]:
+    """Return the card's tables: Dice on what the model was not trained on, as ``found`` on simulated kinds, and on reviewed cases."""
     count = len(found["simulated"])
     sections = {
         f"Dice on noisy CTs of {count} simulated patients, other seeds of a generator that training used": rows(found["simulated"]),
@@ -141,7 +158,7 @@ def evaluated(predict: Predict, work: Path, label_maps: Path | None, reviewed: S
     return sections
 
 
-def _kept_evaluation(work: Path) -> dict[str, list[dict[str, float]]] | None:
+def _kept_evaluation(work: Path) -> Measured | None:
     """Return what ``evaluate.py --keep`` found for these very weights."""
     kept = work / "evaluation.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
@@ -161,9 +178,10 @@ def write(
     labelled: Path | None = None,
     reviewed: Sequence[Drawn] = (),
     cases: int = CASES,
+    borrowed: Borrowed = Borrowed(),
 ) -> Parity:
     """Write the bundle: once to evaluate its ONNX, then with the evaluation in its card."""
-    net, inputs, ranges, trained = weights_of(work), samples(), envelope(work), recipe(work)
+    net, inputs, ranges, trained = weights_of(work, borrowed), samples(), envelope(work), recipe(work, borrowed)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "organs-ct"
         export(net, trial, model({}, ranges, "", trained), inputs)
@@ -172,7 +190,8 @@ def write(
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
             return scores(bundle, image, threads=2)
 
-        evaluation = evaluated(predict, work, label_maps, reviewed, cases)
+        kept = None if borrowed.model else _kept_evaluation(work)
+        evaluation = evaluated(predict, kept or measured(predict, label_maps, cases), reviewed)
         found = None if labelled is None else on_labelled(predict, labelled)
     if found is not None:
         evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in found.items()]
@@ -188,10 +207,14 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path, help="folder with a labelled real CT, for the card")
     parser.add_argument("--cases", type=Path, help="the folder of signed CASEs that was trained on; its held-out patients are measured")
     parser.add_argument("--patients", type=int, default=CASES, help="simulated patients, and as many generated torsos, for the card")
+    parser.add_argument("--borrow", type=Path, help="exported ONNX file to take --parts of the network from")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["middle", "fine"], help="parts that --borrow gives")
     parser.add_argument("--seed", type=int, default=Settings().seed, help="of the training, which chose the patients held out")
     asked = parser.parse_args()
     reviewed = split(read_cases(asked.cases), HELD_OUT, asked.seed)[1] if asked.cases else ()
-    parity = write(asked.work, asked.out, label_maps=asked.label_maps, labelled=asked.labelled, reviewed=reviewed, cases=asked.patients)
+    borrowed = Borrowed(tuple(asked.parts), asked.borrow) if asked.borrow else Borrowed()
+    measures = {"label_maps": asked.label_maps, "labelled": asked.labelled, "reviewed": reviewed, "cases": asked.patients}
+    parity = write(asked.work, asked.out, **measures, borrowed=borrowed)
     print(json.dumps({"out": str(asked.out), "largest_difference": parity.largest_difference, "agreement": parity.agreement}))
 
 

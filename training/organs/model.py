@@ -11,6 +11,7 @@ from monai.networks.nets import UNet
 from training.organs.tissues import CLASSES
 
 CHANNELS: Final = (32, 64, 128, 256)
+PARTS: Final = ("coarse", "middle", "fine")
 _SCORES: Final = 16
 """Channels that the last layers work on: a multiple of 16 is a fifth faster on a CPU than one a class; the rest is cut off."""
 
@@ -26,8 +27,9 @@ class OrganNet(torch.nn.Module):
     def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
         """Make the network with random weights; axes of the input are multiples of 16 for four numbers of channels."""
         super().__init__()
+        half = tuple(max(c // 2, 4) for c in channels[:3])
         self.coarse = UNet(3, 1, _SCORES, channels, (1,) + (2,) * (len(channels) - 2), num_res_units=2)
-        self.middle = UNet(3, 1 + _SCORES, _SCORES, channels[:3], (1, 2), num_res_units=2)
+        self.middle = UNet(3, 1 + _SCORES, _SCORES, half, (1, 2), num_res_units=2)
         self.fine = torch.nn.Sequential(
             Convolution(3, 1 + _SCORES, _SCORES),
             Convolution(3, _SCORES, _SCORES),
@@ -55,8 +57,8 @@ def _corrected(part: torch.nn.Module, image: torch.Tensor, scores: torch.Tensor)
     return corrected
 
 
-def begun_from(weights: Path, net: OrganNet) -> int:
-    """Give ``net`` the weights of an exported ONNX file where name and shape agree, and return how many tensors did.
+def begun_from(weights: Path, net: OrganNet, parts: tuple[str, ...] = PARTS) -> int:
+    """Give ``parts`` of ``net`` the weights of an exported ONNX file where name and shape agree, and return how many tensors did.
 
     ``ValueError`` where none does: the file is another network's.
     """
@@ -68,7 +70,9 @@ def begun_from(weights: Path, net: OrganNet) -> int:
         if node.op_type == "PRelu":  # the exporter reshapes and renames these; the node's path still tells where they belong
             path = ".".join(part.rsplit(".", 1)[-1] for part in node.name.split("/")[1:-1])
             stored[f"{path}.weight"] = stored[node.input[1]].flatten()
-    fitting = {name: tensor for name, tensor in stored.items() if name in own and tensor.shape == own[name].shape}
+    fitting = {
+        name: tensor for name, tensor in stored.items() if name in own and name.startswith(parts) and tensor.shape == own[name].shape
+    }
     if not fitting:
         raise ValueError(f"{weights} holds no weights of this network")
     net.load_state_dict({**own, **fitting})
