@@ -14,8 +14,7 @@ from training.organs.anatomy import HIGH_MM, LOW_MM
 from training.organs.batches import MIRRORED, Batches, Shelf, Torsos, as_seen
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, Drawn, make_anatomy, read_anatomies, read_cases, read_contours, split
-from training.organs.export import Borrowed, weights_of
-from training.organs.model import OrganNet, begun_from
+from training.organs.model import Borrowed, OrganNet, begun_from, weights_of
 from training.organs.tissues import CLASSES, INDEX, LABEL_OF_TISSUE, UNKNOWN
 from training.organs.train import Settings, Stage, loss, train
 

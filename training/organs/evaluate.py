@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from mrtai.engines.prepare import around_body, labels_on, prepared
-from mrtai.io.hashes import file_sha256
 from mrtai.io.nifti import read_image, read_labels
 from mrtai.physics.resample import resampled
 from mrtai.simulate.anatomy import torso as formula_torso
@@ -146,26 +145,20 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def measured(predict: Predict, label_maps: Path | None, cases: int) -> Measured:
-    """Return Dice by organ of simulated patients and of generated torsos, so many of each."""
+def measured(predict: Predict, label_maps: Path | None, patients: int, torsos: int, first: int = 0) -> Measured:
+    """Return Dice by organ of so many simulated patients and generated torsos, numbered from ``first``."""
     maps = [] if label_maps is None else sorted(label_maps.glob("*_labels.nii.gz"))
     return {
-        "simulated": [on_simulated(predict, n) for n in track(range(cases), description="simulated")],
-        "generated": [on_generated(predict, n, maps) for n in track(range(cases), description="generated")],
+        "simulated": [on_simulated(predict, first + n) for n in track(range(patients), description="simulated")],
+        "generated": [on_generated(predict, first + n, maps) for n in track(range(torsos), description="generated")],
     }
 
 
-def predicting(weights: Path, device: str) -> Predict:
-    """Return what a training's weights predict, by MONAI's sliding window."""
+def predicting(net: torch.nn.Module, device: str) -> Predict:
+    """Return what a network predicts, by MONAI's sliding window."""
     from monai.inferers import sliding_window_inference
 
-    from training.organs.model import OrganNet
-
-    saved = torch.load(weights, map_location=device, weights_only=True)
-    own = {k.removeprefix("module."): v for k, v in saved["mean"].items() if k != "n_averaged"} if "mean" in saved else saved
-    net = OrganNet().to(device)
-    net.load_state_dict(own)
-    net.eval()
+    net = net.eval().to(device)
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -181,20 +174,27 @@ def main() -> None:
     """Print Dice of a training's weights, and keep it where asked for, so that an export need not measure again."""
     import argparse
 
+    from training.organs.model import NOTHING, PARTS, Borrowed, digest, weights_of
+
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("weights", type=Path, help="weights.pt or checkpoint.pt of a training")
+    parser.add_argument("--work", type=Path, required=True, help="folder with weights.pt")
+    parser.add_argument("--borrow", type=Path, help="exported ONNX file to take --parts of the network from, as in the export")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["middle", "fine"])
     parser.add_argument("--labelled", type=Path, help="folder with ct.nii.gz and labels.nii.gz")
     parser.add_argument("--label-maps", type=Path, help="folder with *_labels.nii.gz, as for the training data")
-    parser.add_argument("--patients", type=int, default=2)
+    parser.add_argument("--patients", type=int, default=2, help="simulated")
+    parser.add_argument("--torsos", type=int, default=1, help="generated")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of either")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--keep", type=Path, help="FOLDER/evaluation.json of the training's work folder")
+    parser.add_argument("--keep", action="store_true", help="write evaluation.json into the work folder")
     asked = parser.parse_args()
-    predict = predicting(asked.weights, asked.device)
+    net = weights_of(asked.work, Borrowed(tuple(asked.parts), asked.borrow) if asked.borrow else NOTHING)
+    predict = predicting(net, asked.device)
     if asked.labelled:
         print(json.dumps(on_labelled(predict, asked.labelled), indent=1))
-    found = measured(predict, asked.label_maps, asked.patients)
+    found = measured(predict, asked.label_maps, asked.patients, asked.torsos, asked.first)
     if asked.keep:
-        asked.keep.write_text(json.dumps(found | {"weights_sha256": file_sha256(asked.weights)}))
+        (asked.work / "evaluation.json").write_text(json.dumps({"network_sha256": digest(net), "measured": found}))
     print(json.dumps({kind: summary(rows) for kind, rows in found.items()}, indent=1))
 
 

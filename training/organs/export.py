@@ -7,7 +7,6 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from mrtai.engines.onnx_segmenter import scores
 from mrtai.io.bundles import read_bundle
-from mrtai.io.hashes import file_sha256
 from mrtai.physics.ct_envelope import ct_statistics, envelope_of
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
@@ -26,7 +24,7 @@ from training.organs.batches import Batches
 from training.organs.canvas import SPACING_MM
 from training.organs.data import CONTRACT, HELD_OUT, Drawn, read_anatomies, read_cases, read_contours, split
 from training.organs.evaluate import Measured, Predict, measured, on_labelled, on_reviewed, pictured, summary
-from training.organs.model import PARTS, OrganNet, begun_from
+from training.organs.model import NOTHING, PARTS, Borrowed, digest, weights_of
 from training.organs.tissues import CLASSES
 from training.organs.train import Settings
 
@@ -54,30 +52,6 @@ FAILURES: Final = (
     "Labels of the real CTs were drawn by software from hand-placed seeds, not by clinicians.",
     "The red marrow is the space inside the vertebral bodies; marrow of pelvis, ribs and limbs is not drawn.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Borrowed:
-    """Parts of the network that are taken from another exported model, where its own did not become better."""
-
-    parts: tuple[str, ...] = ()
-    model: Path | None = None
-
-    def told(self) -> str:
-        """Return it for the card."""
-        if self.model is None:
-            return ""
-        return f"; parts {', '.join(self.parts)} taken from weights of SHA-256 {file_sha256(self.model)}"
-
-
-def weights_of(work: Path, borrowed: Borrowed = Borrowed()) -> OrganNet:
-    """Return the trained network of a work folder."""
-    net, own = OrganNet(), torch.load(work / "weights.pt", weights_only=True)
-    if borrowed.model is not None:
-        begun_from(borrowed.model, net, borrowed.parts)
-        own = {name: value for name, value in own.items() if not name.startswith(borrowed.parts)}
-    net.load_state_dict({**net.state_dict(), **own})
-    return net.eval()
 
 
 def envelope(work: Path) -> dict[str, list[float]]:
@@ -127,7 +101,7 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
     )
 
 
-def recipe(work: Path, borrowed: Borrowed = Borrowed()) -> str:
+def recipe(work: Path, borrowed: Borrowed = NOTHING) -> str:
     """Return how the weights of a work folder were trained: the stages of its settings and the steps of its log."""
     settings = json.loads((work / "settings.json").read_text())
     made = {row["stage"]: row["step"] for row in map(json.loads, (work / "log.jsonl").read_text().splitlines())}
@@ -147,10 +121,10 @@ def samples() -> list[NDArray[np.float32]]:
 
 def evaluated(predict: Predict, found: Measured, reviewed: Sequence[Drawn]) -> dict[str, Any]:
     """Return the card's tables: Dice on what the model was not trained on, as ``found`` on simulated kinds, and on reviewed cases."""
-    count = len(found["simulated"])
+    bodies, torsos = found["simulated"], found["generated"]
     sections = {
-        f"Dice on noisy CTs of {count} simulated patients, other seeds of a generator that training used": rows(found["simulated"]),
-        f"Dice on {count} generated torsos, unseen seeds around the same organ shapes": rows(found["generated"]),
+        f"Dice on noisy CTs of {len(bodies)} simulated patients, other seeds of a generator that training used": rows(bodies),
+        f"Dice on {len(torsos)} generated torsos, unseen seeds around the same organ shapes": rows(torsos),
     }
     if reviewed:
         own = [on_reviewed(predict, case) for case in reviewed]
@@ -158,11 +132,11 @@ def evaluated(predict: Predict, found: Measured, reviewed: Sequence[Drawn]) -> d
     return sections
 
 
-def _kept_evaluation(work: Path) -> Measured | None:
-    """Return what ``evaluate.py --keep`` found for these very weights."""
+def _kept_evaluation(work: Path, net: torch.nn.Module) -> Measured | None:
+    """Return what ``evaluate.py --keep`` found for this very network."""
     kept = work / "evaluation.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
-    return found if found.get("weights_sha256") == file_sha256(work / "weights.pt") else None
+    return found["measured"] if found.get("network_sha256") == digest(net) else None
 
 
 def rows(cases: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -178,7 +152,7 @@ def write(
     labelled: Path | None = None,
     reviewed: Sequence[Drawn] = (),
     cases: int = CASES,
-    borrowed: Borrowed = Borrowed(),
+    borrowed: Borrowed = NOTHING,
 ) -> Parity:
     """Write the bundle: once to evaluate its ONNX, then with the evaluation in its card."""
     net, inputs, ranges, trained = weights_of(work, borrowed), samples(), envelope(work), recipe(work, borrowed)
@@ -190,12 +164,12 @@ def write(
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
             return scores(bundle, image, threads=2)
 
-        kept = None if borrowed.model else _kept_evaluation(work)
-        evaluation = evaluated(predict, kept or measured(predict, label_maps, cases), reviewed)
-        found = None if labelled is None else on_labelled(predict, labelled)
-    if found is not None:
-        evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in found.items()]
-    return export(net, out, model(evaluation, ranges, caution(found), trained), inputs)
+        found = _kept_evaluation(work, net) or measured(predict, label_maps, cases, cases)
+        evaluation = evaluated(predict, found, reviewed)
+        real = None if labelled is None else on_labelled(predict, labelled)
+    if real is not None:
+        evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in real.items()]
+    return export(net, out, model(evaluation, ranges, caution(real), trained), inputs)
 
 
 def main() -> None:
@@ -212,7 +186,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Settings().seed, help="of the training, which chose the patients held out")
     asked = parser.parse_args()
     reviewed = split(read_cases(asked.cases), HELD_OUT, asked.seed)[1] if asked.cases else ()
-    borrowed = Borrowed(tuple(asked.parts), asked.borrow) if asked.borrow else Borrowed()
+    borrowed = Borrowed(tuple(asked.parts), asked.borrow) if asked.borrow else NOTHING
     measures = {"label_maps": asked.label_maps, "labelled": asked.labelled, "reviewed": reviewed, "cases": asked.patients}
     parity = write(asked.work, asked.out, **measures, borrowed=borrowed)
     print(json.dumps({"out": str(asked.out), "largest_difference": parity.largest_difference, "agreement": parity.agreement}))

@@ -1,5 +1,7 @@
 """The network of `organs-ct`: what is where at 12 mm, its shape at 6 mm, its outline at 3 mm."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +10,7 @@ import torch
 from monai.networks.blocks import Convolution
 from monai.networks.nets import UNet
 
+from mrtai.io.hashes import file_sha256
 from training.organs.tissues import CLASSES
 
 CHANNELS: Final = (32, 64, 128, 256)
@@ -77,3 +80,36 @@ def begun_from(weights: Path, net: OrganNet, parts: tuple[str, ...] = PARTS) -> 
         raise ValueError(f"{weights} holds no weights of this network")
     net.load_state_dict({**own, **fitting})
     return len(fitting)
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """Parts of the network that are taken from another exported model, where its own did not become better."""
+
+    parts: tuple[str, ...] = ()
+    model: Path | None = None
+
+    def told(self) -> str:
+        """Return it for the card."""
+        if self.model is None:
+            return ""
+        return f"; parts {', '.join(self.parts)} taken from weights of SHA-256 {file_sha256(self.model)}"
+
+
+NOTHING: Final = Borrowed()
+
+
+def weights_of(work: Path, borrowed: Borrowed = NOTHING) -> OrganNet:
+    """Return the trained network of a work folder."""
+    net, own = OrganNet(), torch.load(work / "weights.pt", map_location="cpu", weights_only=True)
+    if borrowed.model is not None:
+        begun_from(borrowed.model, net, borrowed.parts)
+        own = {name: value for name, value in own.items() if not name.startswith(borrowed.parts)}
+    net.load_state_dict({**net.state_dict(), **own})
+    return net.eval()
+
+
+def digest(net: torch.nn.Module) -> str:
+    """Return the SHA-256 of all weights of a network, by which an evaluation knows whose it is."""
+    parts = [value.detach().cpu().contiguous().numpy().tobytes() for _, value in sorted(net.state_dict().items())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
