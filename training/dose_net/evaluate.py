@@ -62,7 +62,7 @@ class Given:
 def body(seed: int, tissue: Bytes) -> Body:
     """Return the body of a tissue map on ``GRID``, with lesions and uneven uptake."""
     rng = np.random.default_rng((seed, 3))
-    hounsfield, _ = drawn_hounsfield(rng)
+    hounsfield = drawn_hounsfield(rng, 1)[0][0]
     names = {value: name for value, name in enumerate(CLASSES) if name not in NOT_TOLD}
     region = LABEL_OF_TISSUE[tissue]
     exclusive = np.where(np.isin(region, list(names)), region, 0).astype(np.uint8)
