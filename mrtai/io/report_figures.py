@@ -107,6 +107,9 @@ def _plots(regions: tuple[RegionDose, ...]) -> list[Picture]:
             )
         )
     if any(region.budget for region in regions):
-        caption = "Contour (volume), recovery or what blur took (partial volume), registration, calibration, kinetics and dose engine; what each one is: see Uncertainty."
+        caption = (
+            "Contour (volume), recovery or what blur took (partial volume), registration, calibration, kinetics and dose engine; what each "
+            "one is: see Uncertainty."
+        )
         pictures.append(Picture("budget", "Where the uncertainty comes from", caption, png(budget_figure(regions, BARS_AT_MOST))))
     return pictures

@@ -45,6 +45,9 @@ def test_dead_time_is_corrected_from_the_recorded_counts(tmp_path):
     point = read(tmp_path / "study", TOML + f"[dead_time]\ntau_us = {tau_us}\n").time_points[0]
     # counts are rounded to whole ones: 1e-8 of 43 million
     assert point.dead_time_factor == pytest.approx(true_cps / observed, rel=1e-6)
+    assert point.dead_time_tau_relative_sd == 0.0
+    known = read(tmp_path / "study", TOML + f"[dead_time]\ntau_us = {tau_us}\ntau_sd_us = 0.2\n").time_points[0]
+    assert known.dead_time_tau_relative_sd == pytest.approx(0.04)
 
 
 def test_unknown_recorded_counts_are_flagged(tmp_path):

@@ -100,6 +100,7 @@ def test_scatter_beyond_the_noise_widens_the_curve():
     for _ in range(60):
         recovery, between = fitted_recovery(spheres(0.002, rng.normal(0, 0.03, len(DIAMETERS_MM))))
         scatters.append(between)
+        assert recovery.scatter == between
         shares.append((recovery.beta_ml - 5.0) / np.sqrt(recovery.covariance[0][0]))
     assert np.mean(scatters) == pytest.approx(0.03, rel=0.2)
     # a standardised error: 1, up to the few degrees of freedom
