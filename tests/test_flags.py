@@ -378,8 +378,8 @@ def test_a_difference_that_statistics_may_explain_is_for_information():
 
 def test_dead_time_is_as_uncertain_as_its_calibration_says():
     of = cycle(FALLING)
-    points = tuple(replace(point, dead_time_factor=1.3, dead_time_tau_relative_sd=0.1) for point in of.time_points)
+    points = tuple(replace(point, dead_time_factor=1.3, dead_time_tau_relative_sd=0.05) for point in of.time_points)
     _, regions = draft(replace(of, time_points=points))
     terms = {term["term"]: term["relative_sd"] for term in regions["body"]["uncertainty_budget"]}
     # d ln f / d ln τ = ln f / (1 - ln f), drawn
-    assert terms["dead time"] == pytest.approx(0.1 * np.log(1.3) / (1 - np.log(1.3)), rel=0.1)
+    assert terms["dead time"] == pytest.approx(0.05 * np.log(1.3) / (1 - np.log(1.3)), rel=0.1)
