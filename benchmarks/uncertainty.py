@@ -234,7 +234,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "errors are near 1 %), and every contour is too wide or too narrow by what the EANM guidance's formula says of its voxels.",
         f"Registration was run for {by_way['run']} patients{told['run']} and drawn for {by_way['drawn']}{told['drawn']}.",
         "Aims: 60 to 76 % of the true doses in the 68 % intervals, 90 to 99 % in the 95 % intervals; in brackets 95 % intervals of",
-        "Clopper and Pearson.",
+        "Clopper and Pearson. `liver` is the parenchyma with the lesions that lie in it: where erring contours leave a lesion at its edge",
+        "out of it, what is reported is another sum than the truth, and no budget holds that.",
         "",
     ]
     return "\n".join([*lines, *_sections(rows)])
