@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import mrtai as mrtai_package
+from mrtai.agreement import exchange_of
 from mrtai.cli import main
+from mrtai.io.compared_cases import read_cases
+from mrtai.io.validation_pairs import paired
 from mrtai.units import LN2
 
 # one worker makes the study that all of them share
@@ -64,6 +67,15 @@ def ideal(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ideal")
     study = simulated(folder, "--scanner", "ideal", "--kinetics", "mono", "--seed", "1")
     return study, folder / "case", worked_up(study, folder / "case")
+
+
+def test_what_a_case_keeps_gives_its_integrals_again(ideal):
+    # contours, scans and choices as `mrtai validate --recompute` reads them back
+    (cycle,) = read_cases(ideal[1], "automatic")
+    images = cycle.images(())
+    scale = exchange_of(images, images, paired((cycle,), (cycle,)).pairs).scale["automatic"]
+    assert {"liver", "kidney_left", "spleen", "remainder"} <= set(scale)
+    assert all(value == pytest.approx(1.0, abs=1e-6) for value in scale.values()), scale
 
 
 def test_ideal_scans_give_the_true_integrals_and_doses(ideal):
