@@ -88,7 +88,7 @@ def largest_share(labels: Labels, grid: Grid) -> Labels:
     boxes = ndimage.find_objects(labels.voxels)
     for value in labels.names:
         box = boxes[value - 1] if value <= len(boxes) else None
-        found = None if box is None else _shares(labels, value, box, grid)
+        found = None if box is None else shares_of(labels, value, box, grid)
         if found is None:
             continue
         where, inside = found
@@ -101,13 +101,11 @@ def largest_share(labels: Labels, grid: Grid) -> Labels:
     return replace(labels, voxels=best, grid=grid)
 
 
-def shares_of(labels: Labels, value: int, grid: Grid) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
-    """Return where on ``grid`` a region reaches, slices ``(z, y, x)``, and what share of each voxel there it fills; None outside."""
-    boxes = ndimage.find_objects((labels.voxels == value).astype(np.uint8))
-    return _shares(labels, value, boxes[0], grid) if boxes else None
+def shares_of(labels: Labels, value: int, box: tuple[slice, ...], grid: Grid) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
+    """Return where on ``grid`` a region reaches, slices ``(z, y, x)``, and what share of each voxel there it fills; None outside.
 
-
-def _shares(labels: Labels, value: int, box: tuple[slice, ...], grid: Grid) -> tuple[tuple[slice, ...], NDArray[np.float32]] | None:
+    ``box``: slices that hold the region on its own grid.
+    """
     part = cropped(labels.grid, box)
     where = _reach(part, grid)
     return None if where is None else (where, overlap_average(labels.voxels[box] == value, part, cropped(grid, where)))
