@@ -208,6 +208,16 @@ def rms_table(rows: Sequence[Row], engines: Sequence[str] = ENGINES) -> list[dic
     return lines
 
 
+def spread_table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return below what shares of the neural engine's absolute errors of means lie, by kind of region: what its uncertainty is taken from."""
+    kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5], "lungs, bone and marrow": GROUPS[5:]}
+    lines = []
+    for name, groups in kinds.items():
+        errors = np.abs([row.mean[NEURAL] for row in rows if row.group in groups])
+        lines.append({"regions": name} | {f"{share} % below": f"{np.percentile(errors, share):.1%}" for share in (50, 68, 90)})
+    return lines
+
+
 def gains(rows: Sequence[Row]) -> dict[str, float]:
     """Return by how much neural's median error is lower than that of the convolution with recovery, by what is aimed at."""
 
@@ -316,9 +326,10 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         f"{patients} virtual patients of {NUCLIDE} that nothing was learned from, {model.label}: torsos around published label maps of",
         "abdominal organs (`training/dose_net/anatomies.py`; the training's torsos come from formulas), lesions of 1 to 30 mL of uneven",
         "uptake, some with a necrotic core, kidneys with cortex and medulla. Cameras of 8.8 or 13.2 mm (11 mm ± 20 %), 0.6 or 1.7 times",
-        "the usual counts, 2 or 9 % residual scatter: never the middle of what the training drew from, always within its ranges.",
-        f"Three scans, true contours, the TIA map of the walk. Truth: Monte Carlo of the true activity (statistical error of a hot voxel {noise:.1%}).",
-        "The recovery curve is that of spheres under the same camera, and the network is told the same camera's resolution.",
+        "the usual counts, 2 or 9 % residual scatter: never the middle of what the training drew from, always in its",
+        "ranges. Three scans, true contours, the TIA map of the walk. Truth: Monte Carlo of the true",
+        f"activity (statistical error of a hot voxel {noise:.1%}). The recovery curve is that of spheres under the same",
+        "camera, and the network is told the same camera's resolution.",
         "",
         "## Aims",
         "",
@@ -332,6 +343,10 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         "by the iterative Yang method, which is what the network starts from; what it adds is the step from there to `neural`.",
         "",
         *table(errors_table(rows)),
+        "",
+        "How far off `neural` is; the 68 % are its part of a region's stated uncertainty (`mrtai/physics/region_uncertainty.py`).",
+        "",
+        *table(spread_table(rows)),
         "",
         "## Voxels in lesions",
         "",

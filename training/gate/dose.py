@@ -1,7 +1,7 @@
 """Doses of virtual patients by `dose-net`: regions' means in the convolution's dose of a blurred scan, over those of the true activity.
 
-The patients are of the training's kind, of seeds that it never sees; the truth is the convolution of the true activity, so that the gate needs no
-Monte Carlo. A network whose doses are all off by one factor is not told here: its energy is set to the convolution's anyway.
+The patients are of the training's kind, of seeds that it never sees; the truth is the convolution of the true activity, so that no
+Monte Carlo is needed. A network whose doses are all off by one factor is not told here: its energy is set to the convolution's anyway.
 """
 
 from collections.abc import Iterator
