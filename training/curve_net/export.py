@@ -30,7 +30,8 @@ FAILURES: Final = (
     "Everything was learned from virtual patients; real curves are of other shapes than one or two exponentials, too.",
     "One scan does not show a half-life: there the network knows no more than the prior says of the population. Of single scans its "
     "68 % interval holds 75 % of patients where the prior is right and 64 % where half-lives are 20 % shorter.",
-    "An organ that still fills, or loses a part fast, is seen only by an early scan; without one the interval holds too few of such patients.",
+    "An organ that still fills, or loses a part fast, is seen only by an early scan; without one the interval holds too few of such "
+    "patients.",
     "Scans on which a region barely exceeds its noise say little; the integral is flagged then.",
     "More than four scans, priors of several exponentials and numbers outside the envelope are left to the method population.",
 )
