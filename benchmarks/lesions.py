@@ -1,52 +1,32 @@
 """How well the lesion network draws: writes ``docs/validation/lesions.md`` and the figures of the model card.
 
-    python -m benchmarks.lesions --work FOLDER --sts FOLDER [--whole-body FOLDER_OR_ZIP]     # hours on one core when nothing is trained yet
+    python -m benchmarks.lesions --work FOLDER --sts FOLDER [--whole-body ZIP]
 
-Trains what is missing in the work folder (base, five folds, the final network), then measures: Dice on soft-tissue sarcomas by patients
-never seen, against the best fixed threshold; detection and false positives on simulated PET and SPECT of unseen seeds, on virtual
-patients of ``mrtai simulate``, and on one real whole-body PET.
+Measures what ``training.lesions.train --folds`` left in the work folder (what ``training.lesions.measure`` measured there already is
+taken): Dice on soft-tissue sarcomas by networks that never saw the patient, against the best fixed threshold; detection and false
+positives on simulated PET and SPECT of unseen seeds, on virtual patients of ``mrtai simulate``, and on one real whole-body PET.
 """
 
 import argparse
-import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pydicom
 import torch
 from rich.progress import track
-from scipy import ndimage
 
-from mrtai.engines.prepare import Map, on_lattice
-from mrtai.values.grid import Grid
+from mrtai.engines.prepare import on_lattice
 from training.card import table
-from training.lesions.data import Scan, folds, real_volumes, sts_scans
-from training.lesions.evaluate import (
-    OF_MAXIMUM,
-    SUV,
-    Counted,
-    Shares,
-    counted,
-    crop_dice,
-    detected,
-    drawn,
-    on_simulated,
-    threshold_dice,
-    unevenly_cut,
-)
+from training.lesions.data import sts_scans
+from training.lesions.evaluate import OF_MAXIMUM, OURS, SUV, UNSEEN, Counted, Shares, counted, detected, drawn
 from training.lesions.export import BODIES, SARCOMAS
-from training.lesions.model import LesionNet, shares
-from training.lesions.train import trained
+from training.lesions.measure import POINTS, bodies, network, on_whole_body, read, sarcomas, written
 from training.lesions.virtual import virtual_scan
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "validation" / "lesions.md"
 VIRTUAL_SEED: Final = 5000
-WHOLE_BODY_PATIENT: Final = "STS_001"
 Rows = list[dict[str, Any]]
 
 SOURCE: Final = (
@@ -64,11 +44,11 @@ that holds the tumour's hottest voxel counts, for thresholds and network alike.
 """,
     "Folds": "The network on the whole crop, by fold.",
     BODIES: """
-{bodies} bodies a row, made by `training/lesions/simulated.py` with seeds that no training saw: FDG-, PSMA-, DOTATATE- and iodide-like
-uptake in all organs, 0 to 12 lesions of 0.5 to 200 mL. A lesion is found when a tenth of it is drawn; a false positive is a piece of at
-least 0.5 mL that touches no lesion. *Organs drawn*: kidneys, liver, spleen, stomach and bladder, as a segmenter draws them, with errors
-of some millimetres and one in twenty missing; bowel, heart, brain and glands have no contours. The virtual patients are those of
-`mrtai simulate` under its clinical scanner, other code than made the training data, with true organ contours and lesions of 5 to 40 mL.
+Bodies made by `training/lesions/simulated.py` with seeds that no training saw: FDG-, PSMA-, DOTATATE- and iodide-like uptake in all
+organs, 0 to 12 lesions of 0.5 to 200 mL. A lesion is found when a tenth of it is drawn; a false positive is a piece of at least 0.5 mL
+that touches no lesion. *Organs drawn*: kidneys, liver, spleen, stomach and bladder, as a segmenter draws them, with errors of some
+millimetres and one in twenty missing; bowel, heart, brain and glands have no contours. The virtual patients are those of `mrtai simulate`
+under its clinical scanner, other code than made the training data, with true organ contours and lesions of 5 to 40 mL.
 """,
     "By size and contrast": "Lesions found of those there, with organs drawn. Contrast is to the tissue around the lesion, before blur.",
     "One real whole-body PET": """
@@ -79,31 +59,9 @@ bowel and bladder are all in view. One patient, so an illustration.
 }
 
 
-def network(weights: Path) -> Shares:
-    """Return the network of finished weights."""
-    net = LesionNet()
-    net.load_state_dict(torch.load(weights, weights_only=True))
-    return partial(shares, net)
-
-
-def on_sarcomas(work: Path, scans: Sequence[Scan]) -> tuple[Rows, Shares]:
-    """Return one row for each patient, drawn by the network that never saw it, and the network that never saw the whole-body patient."""
-    volumes, rows, blind = real_volumes(scans, work), [], None
-    for number, held_out in enumerate(folds(scan.patient for scan in scans), start=1):
-        net = network(trained(work, volumes, held_out, f"fold-{number}"))
-        blind = net if WHOLE_BODY_PATIENT in held_out else blind
-        for scan in scans:
-            if scan.patient in held_out:
-                whole, click = crop_dice(net, scan)
-                cut = np.mean([crop_dice(net, unevenly_cut(scan, seed))[0] for seed in range(3)])
-                rows.append({"patient": scan.patient, "fold": number, "network": whole, "one click": click, "cut crop": float(cut)})
-    assert blind is not None
-    return sorted(rows, key=lambda row: row["patient"]), blind
-
-
-def best_thresholds(scans: Sequence[Scan]) -> dict[str, tuple[str, np.ndarray]]:
+def best_thresholds(rows: Rows) -> dict[str, tuple[str, np.ndarray]]:
     """Return for each kind of fixed threshold the best value over all patients (by median Dice) and the Dice it gives."""
-    found = [threshold_dice(scan) for scan in scans]
+    found = [row["thresholds"] for row in rows]
     result = {}
     for kind in found[0]:
         by_value = np.stack([one[kind] for one in found])  # (patients, thresholds)
@@ -181,69 +139,37 @@ def by_size(name: str, outcomes: Sequence[Counted]) -> Rows:
     return rows
 
 
-def read_pet(source: Path) -> Map:
-    """Return a DICOM PET series of one zip as numbers in its own unit; the scale does not matter to the network."""
-    with zipfile.ZipFile(source) as packed:
-        files = [pydicom.dcmread(io.BytesIO(packed.read(name))) for name in packed.namelist() if name.endswith(".dcm")]
-    slices = sorted((one for one in files if one.get("Modality") == "PT"), key=lambda one: float(one.ImagePositionPatient[2]))
-    voxels = np.stack([one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept) for one in slices])
-    row, column = (float(value) for value in slices[0].PixelSpacing)
-    first, second = (np.array(one.ImagePositionPatient, dtype=float) for one in slices[:2])
-    return voxels.astype(np.float32), Grid(voxels.shape, np.array([column, row, second[2] - first[2]]), first, np.eye(3))
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what ``training.lesions.measure`` left at ``path``, or measure it and leave it there."""
+    if not path.exists():
+        path.write_text(json.dumps(make()))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
-def on_whole_body(net: Shares, pet: Map, scan: Scan) -> Rows:
-    """Return what a network that never saw the patient draws on the whole-body PET, without CT and without organs."""
-    mask, grid = drawn(net, pet)
-    truth = on_lattice(*scan.lesion, grid, 0.0) >= 0.5
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    true = set(np.unique(pieces[truth]).tolist()) - {0}
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_ml
-    wrong = sorted((float(sizes[n]) for n in range(1, count + 1) if n not in true), reverse=True)
-    tumour = np.isin(pieces, list(true))
-    return [
-        {
-            "tumour found": f"{(mask & truth).sum() / truth.sum():.0%} of it",
-            "Dice of its piece": f"{2 * (tumour & truth).sum() / max(tumour.sum() + truth.sum(), 1):.2f}",
-            "pieces elsewhere": len(wrong),
-            "of more than 5 mL": sum(ml > 5 for ml in wrong),
-            "largest [mL]": ", ".join(f"{ml:.0f}" for ml in wrong[:6]) or "–",
-        }
-    ]
-
-
-def measured(work: Path, sts: Path, whole_body: Path | None, bodies: int) -> dict[str, Rows]:
+def measured(work: Path, sts: Path, whole_body: Path | None, count: int) -> dict[str, Rows]:
     """Return all tables by their heading."""
-    scans = sts_scans(sts)
-    rows, blind = on_sarcomas(work, scans)
-    methods, of_folds, patients = sarcoma_tables(rows, best_thresholds(scans))
-    net = network(trained(work, real_volumes(scans, work), (), "final"))
-    outcomes = {
-        "PET, organs drawn": on_simulated(net, "pet", bodies),
-        "SPECT, organs drawn": on_simulated(net, "spect", bodies),
-        "PET, no organs": on_simulated(net, "pet", bodies, with_organs=False),
-        "SPECT, no organs": on_simulated(net, "spect", bodies, with_organs=False),
-        "PET, organs drawn, no CT": on_simulated(net, "pet", bodies, with_ct=False),
-        "SPECT, organs drawn, no CT": on_simulated(net, "spect", bodies, with_ct=False),
-        "virtual patients, SPECT/CT": on_virtual(net, bodies),
-    }
+    scans, final = sts_scans(sts), work / "final" / "weights.pt"
+    rows = sorted(kept(work / "sarcomas.json", lambda: sarcomas(scans, work)), key=lambda row: row["patient"])
+    methods, of_folds, patients = sarcoma_tables(rows, best_thresholds(rows))
+    by_point = read(kept(work / "bodies.json", lambda: written(bodies(UNSEEN, count, final))))
+    outcomes = {images: [body[POINTS.index(OURS)] for body in of] for images, of in by_point.items()}
+    outcomes["virtual patients, SPECT/CT"] = on_virtual(network(final), count)
     tables = {
         SARCOMAS: methods,
         "Folds": of_folds,
         BODIES: [detection_row(name, of) for name, of in outcomes.items()],
-        "By size and contrast": [row for name in list(outcomes)[:2] for row in by_size(name, outcomes[name])],
+        "By size and contrast": [row for name in ("PET, organs drawn", "SPECT, organs drawn") for row in by_size(name, outcomes[name])],
     }
     if whole_body is not None:
-        scan = next(scan for scan in scans if scan.patient == WHOLE_BODY_PATIENT)
-        tables["One real whole-body PET"] = on_whole_body(blind, read_pet(whole_body), scan)
+        tables["One real whole-body PET"] = kept(work / "whole_body.json", lambda: on_whole_body(whole_body, scans, work))
     return tables | {"Patients": patients}
 
 
-def page(tables: Mapping[str, Rows], bodies: int) -> str:
+def page(tables: Mapping[str, Rows]) -> str:
     """Return the page."""
     lines = ["# Lesions: how well they are drawn", "", "Written by `python -m benchmarks.lesions`.", "", *SOURCE, ""]
     for heading, rows in tables.items():
-        lines += [f"## {heading}", "", *WORDS[heading].format(bodies=bodies).strip().splitlines(), "", *table(rows), ""]
+        lines += [f"## {heading}", "", *WORDS[heading].strip().splitlines(), "", *table(rows), ""]
     return "\n".join(lines)
 
 
@@ -258,8 +184,8 @@ def main() -> None:
     torch.set_num_threads(1)
     tables = measured(asked.work, asked.sts, asked.whole_body, asked.bodies)
     (asked.work / "evaluation.json").write_text(json.dumps({name: rows for name, rows in tables.items() if name != "Patients"}, indent=2))
-    PAGE.write_text(page(tables, asked.bodies), encoding="utf-8")
-    print(page(tables, asked.bodies))
+    PAGE.write_text(page(tables), encoding="utf-8")
+    print(page(tables))
 
 
 if __name__ == "__main__":

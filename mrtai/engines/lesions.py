@@ -10,6 +10,7 @@ from mrtai.engines.lesion_pet import placed
 from mrtai.engines.segmenters import LESION_METHODS
 from mrtai.physics.lesion_labels import on_grid, with_lesions, without_lesions
 from mrtai.physics.lesion_prior import MARGIN_MM, Searched, searched
+from mrtai.physics.lesion_score import sure
 from mrtai.physics.lesions import CLASSICAL, PET_FWHM_MM, Scene, Search, lesions, scene, split
 from mrtai.physics.resample import averaged, largest_share
 from mrtai.physics.tissue import body_from_activity, body_outline, density
@@ -23,8 +24,6 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion
 from mrtai.values.report import Aligned
 from mrtai.values.study import PriorPet
-
-LEAST_SCORE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +98,7 @@ class Drawer:
         from mrtai.engines.lesion_network import probability
 
         score = probability(seen.uptake, ct, organs, self.bundle, device=self.device, threads=self.threads)
-        return split(score >= LEAST_SCORE, seen)
+        return split(sure(score), seen)
 
 
 def draw_lesions(

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,18 +17,16 @@ from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
 from training.lesions import train as loop
 from training.lesions.data import (
-    OUTSIDE,
     Scan,
-    batch,
     case_scans,
     folds,
     real_volume,
-    real_volumes,
     require_apart,
     simulated_volume,
 )
 from training.lesions.evaluate import counted, drawn
 from training.lesions.export import BODIES, SARCOMAS, caution, write
+from training.lesions.patches import OUTSIDE, batch
 from training.lesions.simulated import lump, scan
 
 TINY = loop.Settings(steps=4, batch=2, edge=16, coarser=1, channels=(4, 8, 8), seed=3)
@@ -52,9 +51,9 @@ def state(path):
 
 def test_a_seed_gives_the_same_scan_and_another_seed_another(volume):
     again, other = simulated_volume(0, "pet"), simulated_volume(2, "pet")
-    assert np.array_equal(volume.image, again.image)
-    assert np.array_equal(volume.lesion, again.lesion)
-    assert volume.image.shape != other.image.shape or not np.array_equal(volume.image, other.image)
+    assert torch.equal(volume.image, again.image)
+    assert torch.equal(volume.lesion, again.lesion)
+    assert volume.image.shape != other.image.shape or not torch.equal(volume.image, other.image)
 
 
 def test_a_simulated_lesion_has_the_volume_asked_for():
@@ -65,19 +64,19 @@ def test_a_simulated_lesion_has_the_volume_asked_for():
 
 
 def test_lesions_of_a_scan_lie_where_they_are_hot(volume):
-    made = scan(0, "pet")
+    made = scan(0, "pet", wider=True)
     assert made.lesions
     for number, lesion in enumerate(made.lesions, start=1):
         assert (made.lesion == number).sum() * made.grid.voxel_ml == pytest.approx(lesion.volume_ml, rel=0.3)
-    assert np.array_equal(made.lesion > 0, volume.lesion)
+    assert np.array_equal(made.lesion > 0, volume.lesion.numpy())
 
 
 def test_patches_depend_on_the_key_alone(volume):
     one, two = (batch([], [volume], size=2, edge=16, key=(7, 5)) for _ in range(2))
     other = batch([], [volume], size=2, edge=16, key=(7, 6))
-    assert np.array_equal(one[0], two[0])
-    assert np.array_equal(one[1], two[1])
-    assert not np.array_equal(one[0], other[0])
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])
+    assert not torch.equal(one[0], other[0])
 
 
 def test_beyond_an_image_a_patch_says_that_nothing_is_there():
@@ -102,12 +101,36 @@ def test_a_patient_in_training_and_test_is_refused_without_naming_it():
 
 
 def test_the_held_out_patient_is_not_learned_from(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(loop, "train", lambda folder, real, made, settings, start=None: seen.extend(real) or folder)
-    volumes = real_volumes([patient("P-1"), patient("P-2", 1)], tmp_path, copies=2)
-    loop.trained(tmp_path, volumes, ("P-2",), "fold-1", (TINY, TINY), seeds=range(0))
-    assert {volume.patient for volume in seen} == {"P-1"}
-    assert len(seen) == 4  # two copies in either run
+    seen = {}
+
+    def spied(folder, real, made, settings, start=None):
+        seen[folder.name] = [volume.patient for volume in real]
+        return folder
+
+    monkeypatch.setattr(loop, "train", spied)
+    monkeypatch.setattr(loop, "real_volumes", partial(real_volumes, copies=1))
+    scans = [patient(f"P-{n}", n) for n in range(5)]
+    loop.all_trained(loop.Plan(tmp_path, seeds=range(0)), scans, with_folds=True)
+    held_out = [group[0] for group in folds(one.patient for one in scans)]
+    assert sorted(held_out) == sorted(seen["final"]) and len(seen["final"]) == 5
+    for number, name in enumerate(held_out, start=1):
+        assert sorted([*seen[f"fold-{number}"], name]) == sorted(seen["final"])
+    assert seen["base"] == seen["base-longer"] == []
+
+
+def test_runs_share_the_time_until_the_deadline(monkeypatch):
+    monkeypatch.setattr(loop.time, "time", lambda: 1000.0)
+    plan = loop.Plan(loop.Path("work"), deadline_s=1100.0)
+    assert plan.settings("base", TINY).seconds == pytest.approx(100 * loop.SHARES["base"] / sum(loop.SHARES.values()))
+    # the last one may use all that is left
+    assert plan.settings("fold-5", TINY).seconds == pytest.approx(100.0)
+
+
+def test_a_training_out_of_time_stops_with_what_it_has(tmp_path, volume):
+    weights = loop.train(tmp_path / "short", [], [volume], replace(TINY, steps=10**6, seconds=0.5))
+    events = [json.loads(line) for line in (tmp_path / "short" / "log.jsonl").read_text().splitlines()]
+    assert weights.exists()
+    assert 0 < events[-1]["step"] < 10**4
 
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, volume, monkeypatch):
@@ -157,7 +180,7 @@ def test_signed_cases_are_learned_from_and_drafts_are_not(tmp_path):
 
 def test_a_turned_copy_keeps_the_lesion_where_it_is_hot():
     copy = real_volume(replace(patient()), 3)
-    log_uptake = copy.image[0].astype(np.float32)
+    log_uptake = copy.image[0].float()
     assert copy.lesion.any()
     assert log_uptake[copy.lesion].mean() > log_uptake[~copy.lesion].mean() + 0.5
 

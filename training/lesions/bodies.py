@@ -67,6 +67,9 @@ FURTHER_TISSUES = ("brain", "parotid", "submandibular", "thyroid", "myocardium",
 """Drawn by larger organ models only."""
 
 PARENCHYMA_TISSUES = ("liver", "spleen")
+BACKGROUND_TISSUES = ("fat", "soft tissue", "left lung", "right lung", "disc", "bone", "marrow", "skull", "gas", "femur")
+"""What late images are cleared of."""
+
 FORBIDDEN = ("air", "gas", "skull", "lacrimal", "pituitary", "ureter", *PHYSIOLOGICAL_TISSUES, *FURTHER_TISSUES)
 """No lesion is put there."""
 
@@ -107,13 +110,17 @@ class Body:
         return self.voxels.mixed(np.isin(self.names, tissues).astype(np.float64))
 
 
-def body(rng: np.random.Generator, kind: str) -> Body:
-    """Return a random body in a random view of a ``pet`` or ``spect`` scanner."""
+def body(rng: np.random.Generator, kind: str, clearance: float = 1.0) -> Body:
+    """Return a random body in a random view of a ``pet`` or ``spect`` scanner.
+
+    ``clearance``: how many times further than usual the background lies below the organs.
+    """
     anatomy = _whole_body(rng)
     voxels = voxelised(anatomy, _view(rng, kind), per_edge=2)
     names = tuple(tissue.name for tissue in anatomy.tissues)
     tracer = TRACERS[int(rng.choice(4, p=(0.5, 0.25, 0.25, 0.0) if kind == "pet" else (0.0, 0.4, 0.4, 0.2)))]
-    return Body(voxels, names, voxels.mixed(_uptakes(rng, names, tracer)), voxels.mixed(anatomy.hounsfield_of_tissue), tracer)
+    uptakes = _uptakes(rng, names, tracer) * np.where(np.isin(names, BACKGROUND_TISSUES), 1.0, clearance)
+    return Body(voxels, names, voxels.mixed(uptakes), voxels.mixed(anatomy.hounsfield_of_tissue), tracer)
 
 
 def _uptakes(rng: np.random.Generator, names: tuple[str, ...], tracer: str) -> Array:

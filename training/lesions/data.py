@@ -7,16 +7,18 @@ split between training and test, and ``require_apart`` refuses a mixture.
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrtai.engines.lesion_input import HOUNSFIELD, LESION_CONTRACT, LOG_UPTAKE, PARENCHYMA, PHYSIOLOGICAL, lesion_input
+from mrtai.engines.lesion_input import LESION_CONTRACT, LOG_UPTAKE, lesion_input
 from mrtai.engines.prepare import Map, on_lattice
 from mrtai.io.nifti import read_image, read_labels
 from mrtai.simulate.solids import rotation
@@ -28,14 +30,11 @@ from training.lesions import simulated
 Floats = NDArray[np.float32]
 
 QUANTITIES: Final = tuple(channel.quantity for channel in LESION_CONTRACT.channels)
-OUTSIDE: Final = np.array([(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels], dtype=np.float32)
-"""What each channel says beyond the image."""
-
-LARGEST_CUT: Final = 15
-"""Voxels taken from each end of a real volume, at random, whenever a patch is drawn from it."""
-
-COPIES: Final = 8
+COPIES: Final = 16
 """Turned, stretched and blurred copies of every real volume, the original first."""
+
+PLACES: Final = 64
+"""Voxels of a lesion that a patch may be centred on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,12 +46,25 @@ class Volume:
         source: ``sts``, ``case``, ``pet`` or ``spect`` (the latter two simulated).
         image: ``(channels, z, y, x)``; half precision, since it is only stored.
         lesion: True inside a lesion, ``(z, y, x)``.
+        lesions: where a patch may be centred to show a lesion, as many voxels of every lesion, ``(places, 3)``.
+        hot: where to show high uptake that is none, likewise.
     """
 
     patient: str
     source: str
-    image: NDArray[np.float16]
-    lesion: NDArray[np.bool_]
+    image: torch.Tensor
+    lesion: torch.Tensor
+    lesions: NDArray[np.int16]
+    hot: NDArray[np.int16]
+
+    @property
+    def is_real(self) -> bool:
+        """Whether a patient was scanned."""
+        return self.source in ("sts", "case")
+
+    def on(self, device: str) -> "Volume":
+        """Return the volume with its voxels on a device."""
+        return replace(self, image=self.image.to(device), lesion=self.lesion.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +124,30 @@ def real_volume(scan: Scan, copy: int) -> Volume:
     ct = None if scan.ct is None else (scan.ct[0], moved(scan.ct[1]))
     image, lattice = lesion_input(uptake, moved(grid), ct, LESION_CONTRACT)
     lesion = on_lattice(scan.lesion[0], moved(scan.lesion[1]), lattice, 0.0) >= 0.5
-    return Volume(scan.patient, scan.source, image.astype(np.float16), lesion)
+    return _volume(scan.patient, scan.source, image, lesion)
+
+
+def _volume(patient: str, source: str, image: Floats, lesion: NDArray[np.bool_]) -> Volume:
+    rng = np.random.default_rng(list(patient.encode()))
+    parts, count = ndimage.label(lesion)
+    # a lesion voxel drawn from all would nearly always be one of the largest lesion
+    lesions = [_places(parts == number, rng, PLACES) for number in range(1, count + 1)]
+    hot = (image[QUANTITIES.index(LOG_UPTAKE)] > 1.0) & ~lesion
+    return Volume(
+        patient,
+        source,
+        torch.from_numpy(image.astype(np.float16)),
+        torch.from_numpy(lesion),
+        np.concatenate([*lesions, np.zeros((0, 3), dtype=np.int16)]),
+        _places(hot if hot.any() else ~lesion, rng, 32 * PLACES),
+    )
+
+
+def _places(where: NDArray[np.bool_], rng: np.random.Generator, count: int) -> NDArray[np.int16]:
+    """Return ``count`` voxels of a mask, drawn with repetition, ``(count, 3)``; none of an empty one."""
+    flat = np.flatnonzero(where)
+    drawn = flat[rng.integers(flat.size, size=count)] if flat.size else flat
+    return np.stack(np.unravel_index(drawn, where.shape), axis=1).astype(np.int16)
 
 
 def _moved(grid: Grid, *, turn: NDArray[np.float64], stretch: float) -> Grid:
@@ -122,9 +157,9 @@ def _moved(grid: Grid, *, turn: NDArray[np.float64], stretch: float) -> Grid:
 
 def simulated_volume(seed: int, kind: str) -> Volume:
     """Return the simulated volume of a seed; ``kind`` is ``pet`` or ``spect``."""
-    made = simulated.scan(seed, kind)
+    made = simulated.scan(seed, kind, wider=True)
     image = simulated.network_input(made, np.random.default_rng([seed, 1]))
-    return Volume(f"{kind}-{seed}", kind, image.astype(np.float16), made.lesion > 0)
+    return _volume(f"{kind}-{seed}", kind, image, made.lesion > 0)
 
 
 def kept(path: Path, make: Callable[[], Volume]) -> Volume:
@@ -133,25 +168,45 @@ def kept(path: Path, make: Callable[[], Volume]) -> Volume:
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(part, patient=made.patient, source=made.source, image=made.image, lesion=made.lesion)
+        image, lesion = made.image.numpy(), made.lesion.numpy()
+        np.savez(part, patient=made.patient, source=made.source, image=image, lesion=lesion, lesions=made.lesions, hot=made.hot)
         part.replace(path)
     with np.load(path) as stored:
-        return Volume(str(stored["patient"]), str(stored["source"]), stored["image"], stored["lesion"])
+        voxels = torch.from_numpy(stored["image"]), torch.from_numpy(stored["lesion"])
+        return Volume(str(stored["patient"]), str(stored["source"]), *voxels, stored["lesions"], stored["hot"])
 
 
 def real_volumes(scans: Sequence[Scan], work: Path, copies: int = COPIES) -> list[Volume]:
     """Return all copies of all scans, kept below ``work``."""
-    return [
-        kept(work / "volumes" / f"{scan.source}-{scan.patient}-{number}-{copy}.npz", partial(real_volume, scan, copy))
-        for number, scan in enumerate(scans)
-        for copy in range(copies)
-    ]
+    return [_real(scan, number, copy, work) for number, scan in enumerate(scans) for copy in range(copies)]
+
+
+def _real(scan: Scan, number: int, copy: int, work: Path) -> Volume:
+    return kept(work / "volumes" / f"{scan.source}-{scan.patient}-{number}-{copy}.npz", partial(real_volume, scan, copy))
 
 
 def simulated_volumes(seeds: Iterable[int], work: Path) -> list[Volume]:
     """Return a simulated PET for every even seed and a SPECT for every odd one, kept below ``work``."""
-    kinds = [(seed, "spect" if seed % 2 else "pet") for seed in seeds]
-    return [kept(work / "volumes" / f"{kind}-{seed}.npz", partial(simulated_volume, seed, kind)) for seed, kind in kinds]
+    return [_simulated(seed, work) for seed in seeds]
+
+
+def _simulated(seed: int, work: Path) -> Volume:
+    kind = "spect" if seed % 2 else "pet"
+    return kept(work / "volumes" / f"{kind}-{seed}.npz", partial(simulated_volume, seed, kind))
+
+
+def prepare(work: Path, seeds: Iterable[int], scans: Sequence[Scan], processes: int) -> None:
+    """Make the volumes that are not kept below ``work`` yet, several at a time, the simulated ones first."""
+    with ProcessPoolExecutor(processes) as workers:
+        asked = [workers.submit(_there, _simulated, seed, work) for seed in seeds]
+        asked += [workers.submit(_there, _real, scan, number, copy, work) for number, scan in enumerate(scans) for copy in range(COPIES)]
+        for one in asked:
+            one.result()
+
+
+def _there(make: Callable[..., Volume], *of: Any) -> None:
+    """Make a volume and send nothing back: it is on disk."""
+    make(*of)
 
 
 def folds(patients: Iterable[str], count: int = 5, seed: int = 7) -> list[tuple[str, ...]]:
@@ -166,66 +221,6 @@ def require_apart(train: Iterable[str], test: Iterable[str]) -> None:
     both = set(train) & set(test)
     if both:
         raise ValueError(f"training and test share {len(both)} of their patients; split by patient")
-
-
-def batch(real: Sequence[Volume], made: Sequence[Volume], *, size: int, edge: int, key: Sequence[int]) -> tuple[Floats, NDArray[np.int64]]:
-    """Return patches ``(n, channels, edge, edge, edge)`` with their labels ``(n, edge, edge, edge)``, the same for the same ``key``.
-
-    Half of them are real where there are real volumes and simulated ones.
-    """
-    rng = np.random.default_rng(key)
-    pools = [pool for pool in (real, made) if pool]
-    drawn = [_patch(pool[int(rng.integers(len(pool)))], edge, rng) for n in range(size) for pool in [pools[n % len(pools)]]]
-    return np.stack([image for image, _ in drawn]), np.stack([lesion for _, lesion in drawn])
-
-
-def _patch(volume: Volume, edge: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
-    start = _centre(volume, rng) - edge // 2 + rng.integers(-edge // 4, edge // 4 + 1, 3)
-    image = np.empty((len(QUANTITIES), edge, edge, edge), dtype=np.float32)
-    image[:] = OUTSIDE[:, None, None, None]
-    lesion = np.zeros((edge,) * 3, dtype=np.int64)
-    low, high = np.maximum(start, 0), np.minimum(start + edge, volume.lesion.shape)
-    real = volume.source in ("sts", "case")
-    if real:
-        # crops end at a fixed distance from their lesion: where the image ends must tell nothing
-        ends = np.minimum(rng.integers(0, LARGEST_CUT, (2, 3)), np.array(volume.lesion.shape) // 5)
-        low, high = np.maximum(low, ends[0]), np.minimum(high, volume.lesion.shape - ends[1])
-    there = tuple(slice(a, max(a, b)) for a, b in zip(low, high, strict=True))
-    here = tuple(slice(a - s, max(a, b) - s) for a, b, s in zip(low, high, start, strict=True))
-    image[(slice(None), *here)] = volume.image[(slice(None), *there)]
-    lesion[here] = volume.lesion[there]
-    return _varied(image, lesion, rng, real=real)
-
-
-def _centre(volume: Volume, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the middle of a patch: in a lesion, at high uptake that is none, or anywhere."""
-    kind = rng.random()
-    if kind < 0.5 and volume.lesion.any():
-        # a lesion voxel drawn from all would nearly always be one of the largest lesion
-        parts, count = ndimage.label(volume.lesion)
-        where = parts == rng.integers(1, count + 1)
-    elif kind < 0.8:
-        hot = (volume.image[0] > 1.0) & ~volume.lesion
-        where = hot if hot.any() else ~volume.lesion
-    else:
-        return np.array([rng.integers(n) for n in volume.lesion.shape])
-    flat = np.flatnonzero(where)
-    return np.array(np.unravel_index(flat[rng.integers(flat.size)], where.shape))
-
-
-def _varied(image: Floats, lesion: NDArray[np.int64], rng: np.random.Generator, *, real: bool) -> tuple[Floats, NDArray[np.int64]]:
-    """Return a patch with another body level, mirrored, with CT or organs left out now and then."""
-    index = {quantity: number for number, quantity in enumerate(QUANTITIES)}
-    log_channel = LESION_CONTRACT.channels[index[LOG_UPTAKE]]
-    relative = np.expm1(image[index[LOG_UPTAKE]] * log_channel.scale + log_channel.shift)
-    image[index[LOG_UPTAKE]] = (np.log1p(relative * np.float32(rng.lognormal(0.0, 0.25))) - log_channel.shift) / log_channel.scale
-    if rng.random() < 0.35:
-        image[index[HOUNSFIELD]] = OUTSIDE[index[HOUNSFIELD]]
-    if rng.random() < 0.25:
-        image[[index[PHYSIOLOGICAL], index[PARENCHYMA]]] = 0
-    # head and belly stay where they are, except in crops that show no whole body
-    axes = [axis for axis in ((0, 1, 2) if real else (2,)) if rng.random() < 0.5]
-    return np.flip(image, tuple(axis + 1 for axis in axes)).copy(), np.flip(lesion, tuple(axes)).copy()
 
 
 def summary(volumes: Sequence[Volume]) -> dict[str, Any]:

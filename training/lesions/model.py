@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrtai.engines.lesion_input import LESION_CONTRACT
 
-CHANNELS: Final = (16, 32, 64, 96, 128)
+CHANNELS: Final = (24, 48, 96, 128, 160)
 CLASSES: Final = ("background", "lesion")
 _SCORES: Final = 16
 """Channels handed from coarse to fine: a multiple of 16 is fast on a CPU."""
@@ -52,8 +52,9 @@ def shares(network: torch.nn.Module, image: NDArray[np.float32]) -> NDArray[np.f
     rest = [(max(64, -(-n // 16) * 16) - n) for n in image.shape[1:]]
     outside = [(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels]
     planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, outside, strict=True)]
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        scores = network.eval()(torch.from_numpy(np.stack(planes)[None].astype(np.float32))).float()
+    device = next(network.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
+        scores = network.eval()(torch.from_numpy(np.stack(planes)[None].astype(np.float32)).to(device)).float()
     z, y, x = image.shape[1:]
-    answer: NDArray[np.float32] = torch.softmax(scores, dim=1)[0, :, :z, :y, :x].numpy()
+    answer: NDArray[np.float32] = torch.softmax(scores, dim=1)[0, :, :z, :y, :x].cpu().numpy()
     return answer

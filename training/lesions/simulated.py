@@ -30,6 +30,13 @@ FWHM_MM = {"pet": (5.0, 8.0), "spect": (10.0, 16.0)}
 NOISE = {"pet": (0.05, 0.25), "spect": (0.1, 0.4)}
 """Relative noise at the level of muscle."""
 
+WIDER_FWHM_MM = {"pet": (4.0, 10.0), "spect": (8.0, 20.0)}
+WIDER_NOISE = {"pet": (0.03, 0.4), "spect": (0.05, 0.6)}
+"""Training alone sees scanners beyond those of the evaluation, and in half of its SPECT a background cleared up to …"""
+
+CLEARANCE = 8.0
+"""… times as far: what late images show."""
+
 SITES = {"liver": 0.25, "marrow": 0.2, "bone": 0.05, "soft tissue": 0.4, "left lung": 0.05, "right lung": 0.05}
 LARGEST_ML = {"liver": 80.0, "marrow": 15.0, "bone": 15.0, "left lung": 40.0, "right lung": 40.0}
 
@@ -87,10 +94,11 @@ class _Maps:
     numbers: NDArray[np.uint8]
 
 
-def scan(seed: int, kind: str) -> Scan:
-    """Return the scan of a seed; ``kind`` is ``pet`` or ``spect``."""
+def scan(seed: int, kind: str, *, wider: bool = False) -> Scan:
+    """Return the scan of a seed; ``kind`` is ``pet`` or ``spect``; ``wider`` scanners and clearances for training."""
     rng = np.random.default_rng([seed, kind == "spect"])
-    patient = body(rng, kind)
+    clearance = float(np.exp(rng.uniform(0.0, np.log(CLEARANCE)))) if wider and kind == "spect" and rng.random() < 0.5 else 1.0
+    patient = body(rng, kind, clearance)
     uptake = patient.uptake * _texture(rng, patient.uptake.shape, 0.12, 5.0)
     maps = _Maps(uptake, patient.hounsfield.copy(), np.zeros(uptake.shape, dtype=np.uint8))
     lesions: list[Lesion] = []
@@ -98,9 +106,10 @@ def scan(seed: int, kind: str) -> Scan:
     for _ in range(0 if rng.random() < 0.1 else int(rng.integers(1, 13))):
         place = _placed(rng, patient, maps.numbers, forbidden)
         if place is not None:
-            lesions.append(_painted(rng, maps, len(lesions) + 1, place))
+            lesions.append(_painted(rng, maps, len(lesions) + 1, place, clearance))
     organs, further = (_contours(rng, patient, names) for names in (PHYSIOLOGICAL_TISSUES, PHYSIOLOGICAL_TISSUES + FURTHER_TISSUES))
-    measured, ct = _measured(rng, uptake, kind), _ct(rng, maps.hounsfield)
+    fwhm_mm, noise = (WIDER_FWHM_MM, WIDER_NOISE) if wider else (FWHM_MM, NOISE)
+    measured, ct = _measured(rng, uptake, kind, fwhm_mm[kind], noise[kind]), _ct(rng, maps.hounsfield)
     return Scan(kind, patient.tracer, measured, ct, maps.numbers, tuple(lesions), organs, further)
 
 
@@ -175,13 +184,13 @@ def _halved(fine: NDArray[np.generic]) -> Floats:
     return halved
 
 
-def _painted(rng: np.random.Generator, maps: _Maps, number: int, place: _Place) -> Lesion:
-    """Paint a lesion into the maps and return its truth."""
+def _painted(rng: np.random.Generator, maps: _Maps, number: int, place: _Place, clearance: float) -> Lesion:
+    """Paint a lesion into the maps and return its truth; over a cleared background its contrast may be higher."""
     box, share = place.box, place.share
     inside = share >= 0.5
     ring = ndimage.binary_dilation(inside, iterations=3) & (share == 0)
     around = float(np.median(maps.uptake[box][ring])) if ring.any() else 1.0
-    contrast = float(np.exp(rng.uniform(np.log(2.0), np.log(50.0 if around < 4 else 20.0))))
+    contrast = float(np.exp(rng.uniform(np.log(2.0), np.log(50.0 * clearance if around < 4 else 20.0))))
     level = contrast * around * place.lumps / place.lumps[inside].mean()
     hounsfield = 300.0 if place.site in ("marrow", "bone") else rng.normal(40.0, 12.0)
     maps.uptake[box] = maps.uptake[box] * (1 - share) + level * share
@@ -190,15 +199,17 @@ def _painted(rng: np.random.Generator, maps: _Maps, number: int, place: _Place) 
     return Lesion(float(share.sum()) * SPACING_MM**3 / MM3_PER_ML, contrast, place.site)
 
 
-def _measured(rng: np.random.Generator, uptake: Floats, kind: str) -> Floats:
+def _measured(
+    rng: np.random.Generator, uptake: Floats, kind: str, fwhm_mm: tuple[float, float], noise_level: tuple[float, float]
+) -> Floats:
     """Return the map blurred, with some scatter and noise that grows with the root of uptake."""
-    sigma = rng.uniform(*FWHM_MM[kind]) / FWHM_PER_SIGMA / SPACING_MM
+    sigma = rng.uniform(*fwhm_mm) / FWHM_PER_SIGMA / SPACING_MM
     seen = ndimage.gaussian_filter(uptake, sigma)
     if kind == "spect":
         share = rng.uniform(0.0, 0.08)
         seen = (1 - share) * seen + share * ndimage.gaussian_filter(uptake, 50.0 / SPACING_MM, truncate=2.5)
     noise = ndimage.gaussian_filter(rng.standard_normal(uptake.shape, dtype=np.float32), 0.6 * sigma)
-    noise *= np.float32(rng.uniform(*NOISE[kind])) / noise.std()
+    noise *= np.float32(rng.uniform(*noise_level)) / noise.std()
     measured: Floats = np.maximum(seen + np.sqrt(np.maximum(seen, 0)) * noise, 0).astype(np.float32)
     return measured
 
@@ -209,6 +220,15 @@ def _ct(rng: np.random.Generator, hounsfield: Floats) -> Floats:
     return ct
 
 
+def _around(share: Floats) -> tuple[tuple[slice, ...], Floats]:
+    """Return the box that holds an organ and what a shift by some voxels may reach, and the organ in it."""
+    found = ndimage.find_objects((share > 0).view(np.uint8))
+    if not found:
+        return (slice(0, 0),) * 3, share[:0, :0, :0]
+    box = tuple(slice(max(part.start - 4, 0), part.stop + 4) for part in found[0])
+    return box, share[box]
+
+
 def _contours(rng: np.random.Generator, patient: Body, physiological: tuple[str, ...]) -> Labels:
     """Return what a segmenter would draw: borders a little off, now and then an organ missed."""
     grid = patient.voxels.grid
@@ -217,6 +237,7 @@ def _contours(rng: np.random.Generator, patient: Body, physiological: tuple[str,
     for value, tissues in ((1, physiological), (2, PARENCHYMA_TISSUES)):
         for name in tissues:
             if rng.random() < 0.95:
-                share = ndimage.shift(patient.share((name,)), rng.normal(0, 0.5, 3), order=1)
-                voxels[share > rng.uniform(0.25, 0.75)] = value
+                box, share = _around(patient.share((name,)))
+                moved = ndimage.shift(share, rng.normal(0, 0.5, 3), order=1)
+                voxels[box][moved > rng.uniform(0.25, 0.75)] = value
     return Labels(voxels, {1: "kidney_left", 2: "liver"}, grid)

@@ -1,14 +1,15 @@
 """Trains `lesions`: one loop, resumable, the same again for the same seed.
 
-    python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--fold 1..5]
+    python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--folds] [--device cuda --seconds 400]
 
-First the coarse part of the network on simulated bodies alone (``base``, ``base-longer``); then, real and simulated by halves, the
-coarse part and all of it: on all real patients, or all but those of a fold. Volumes and checkpoints lie in the work folder; the same
-command goes on from the last checkpoint after a kill.
+First on simulated bodies alone the coarse part of the network (``base``), then all of it (``base-longer``); then all of it on real and
+simulated by halves: on all real patients (``final``), and on all but those of each fold. Volumes and checkpoints lie in the work folder;
+the same command goes on from the last checkpoint after a kill.
 """
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,20 +17,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from monai.losses import DiceCELoss
-from numpy.typing import NDArray
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.lesions.data import Volume, batch, case_scans, folds, real_volumes, require_apart, simulated_volumes, sts_scans, summary
+from training.lesions.data import (
+    Scan,
+    Volume,
+    case_scans,
+    folds,
+    prepare,
+    real_volumes,
+    require_apart,
+    simulated_volumes,
+    sts_scans,
+    summary,
+)
 from training.lesions.model import CHANNELS, LesionNet
+from training.lesions.patches import batch
 
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50
-SIMULATED: Final = range(360)
-"""Seeds of the simulated bodies that are learned from; the evaluation's begin at 2000000."""
+SIMULATED: Final = range(720)
+"""Seeds of the simulated bodies that are learned from; those of any evaluation begin at 1000000."""
+
+FIRST: Final = SIMULATED[:240]
+"""Those of the first run, which so begins while the others are being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +54,34 @@ class Settings:
         edge: of a patch, in voxels of 4 mm.
         coarser: 2 trains the coarse part alone, on voxels of 8 mm.
         averaging: share of the running average of weights that a step leaves.
+        seconds: no longer than this; the learning rate then falls with the clock, and another machine gets other weights.
     """
 
-    steps: int = 2000
-    batch: int = 4
+    steps: int = 4000
+    batch: int = 16
     edge: int = 64
     coarser: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
-    averaging: float = 0.99
+    averaging: float = 0.995
     channels: tuple[int, ...] = CHANNELS
     seed: int = 7
     device: str = "cpu"
     threads: int = 1
+    seconds: float = math.inf
 
 
-BASE: Final = Settings()
-LONGER: Final = Settings(learning_rate=1.5e-3, seed=8)
-"""Once more on simulated bodies: other patches, a slower end."""
-
-TUNED: Final = (
-    Settings(steps=400, learning_rate=1e-3),
-    Settings(steps=500, edge=48, coarser=1),
+BASE: Final = (
+    Settings(),
+    Settings(steps=1500, coarser=1, learning_rate=1.5e-3, seed=8),
 )
+"""On simulated bodies alone: the coarse part, then all of it."""
+
+TUNED: Final = Settings(steps=800, coarser=1, learning_rate=1e-3, seed=9)
+"""On real and simulated by halves."""
+
+SHARES: Final = {"base": 0.36, "base-longer": 0.20, "final": 0.14} | {f"fold-{number}": 0.06 for number in range(1, 6)}
+"""Of the time until a deadline, in the order in which the runs are made."""
 
 
 def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings: Settings, start: Path | None = None) -> Path:
@@ -71,67 +90,82 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
     ``start``: finished weights to begin with instead of random ones.
     """
     torch.set_num_threads(settings.threads)
+    # patches are of one size, so the fastest convolution is worth looking for
+    torch.backends.cudnn.benchmark = True
     weights, checkpoint = folder / "weights.pt", folder / "checkpoint.pt"
     if weights.exists():
         return weights
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = LesionNet(settings.channels).to(settings.device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs know it of tensors only
     if start is not None:
-        network.load_state_dict(torch.load(start, weights_only=True))
+        network.load_state_dict(torch.load(start, weights_only=True, map_location=settings.device))
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / WARM_UP, 1.0) * (1 - step / settings.steps) ** 0.9
-    )
-    state: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
-    step = _resumed(checkpoint, state)
+    state: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer}
+    real, made = ([volume.on(settings.device) for volume in volumes] for volumes in (real, made))
+    step, spent_s = _resumed(checkpoint, state, settings.device)
+    begun = time.monotonic() - spent_s
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
     with SummaryWriter(str(folder / "tensorboard")) as board:
         _log(folder, event="start", step=step, settings=asdict(settings), data=summary([*real, *made]))
-        while step < settings.steps:
+        done = _share_done(step, spent_s, settings)
+        while done < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * min((step + 1) / WARM_UP, 1.0) * (1 - done) ** 0.9
             # drawn from seed and step alone: a resumed training sees what an uninterrupted one sees
-            image, lesion = batch(real, made, size=settings.batch, edge=settings.edge, key=(settings.seed, step))
-            seen, truth = _coarser(image, lesion, settings)
+            patches = batch(real, made, size=settings.batch, edge=settings.edge, key=(settings.seed, step), device=settings.device)
+            seen, truth = _coarser(*patches, settings)
             with torch.autocast(settings.device, dtype=torch.bfloat16):
                 scores = network.train()(seen, settings.coarser)  # (batch, classes, z, y, x)
             loss = loss_of(scores.float(), truth)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            averaged.update_parameters(network)
+            # a batch whose gradient overflows teaches nothing instead of spoiling the weights
+            if torch.isfinite(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)):
+                optimizer.step()
+                averaged.update_parameters(network)
             step += 1
+            spent_s = time.monotonic() - begun
+            done = _share_done(step, spent_s, settings)
             board.add_scalar("loss", loss.item(), step)
-            if step % SAVE_EVERY == 0 or step == settings.steps:
-                _log(folder, event="step", step=step, loss=round(loss.item(), 4))
-                _saved(checkpoint, {"step": step} | {name: part.state_dict() for name, part in state.items()})
-    _saved(weights, averaged.module.state_dict())
+            if step % SAVE_EVERY == 0 or done >= 1:
+                _log(folder, event="step", step=step, loss=round(loss.item(), 4), seconds=round(spent_s, 1))
+                _saved(checkpoint, {"step": step, "seconds": spent_s} | {name: part.state_dict() for name, part in state.items()})
+    _saved(weights, _rounded(averaged.module))
     checkpoint.unlink()
     return weights
 
 
-def _coarser(image: NDArray[np.float32], lesion: NDArray[np.int64], settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+def _share_done(step: int, spent_s: float, settings: Settings) -> float:
+    return max(step / settings.steps, spent_s / settings.seconds)
+
+
+def _rounded(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights at half precision in single: far below what they are uncertain by, and packed they are half as large."""
+    return {name: value.half().float().cpu() if value.is_floating_point() else value.cpu() for name, value in network.state_dict().items()}
+
+
+def _coarser(image: torch.Tensor, lesion: torch.Tensor, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
     """Return patches and labels ``(batch, 1, z, y, x)`` on the lattice that is trained on."""
     # channels last: an eighth faster on a CPU
-    seen = torch.from_numpy(image).to(settings.device, memory_format=torch.channels_last_3d)
-    truth = torch.from_numpy(lesion[:, None]).to(settings.device)
+    seen = image.contiguous(memory_format=torch.channels_last_3d)
     if settings.coarser == 1:
-        return seen, truth
+        return seen, lesion
     pool = partial(torch.nn.functional.avg_pool3d, kernel_size=settings.coarser)
     # a quarter of a voxel is enough: small lesions must not vanish
-    return pool(seen), (pool(truth.float()) >= 0.25).long()
+    return pool(seen), (pool(lesion.float()) >= 0.25).long()
 
 
-def _resumed(checkpoint: Path, state: dict[str, Any]) -> int:
-    """Bring every part to where the checkpoint left it and return the steps done."""
+def _resumed(checkpoint: Path, state: dict[str, Any], device: str) -> tuple[int, float]:
+    """Bring every part to where the checkpoint left it and return the steps done and the seconds they took."""
     if not checkpoint.exists():
-        return 0
-    stored = torch.load(checkpoint, weights_only=True)
+        return 0, 0.0
+    stored = torch.load(checkpoint, weights_only=True, map_location=device)
     for name, part in state.items():
         part.load_state_dict(stored[name])
-    return int(stored["step"])
+    return int(stored["step"]), float(stored["seconds"])
 
 
 def _saved(path: Path, what: Any) -> None:
@@ -145,26 +179,41 @@ def _log(folder: Path, **entry: Any) -> None:
         log.write(json.dumps({"time": round(time.time(), 1)} | entry) + "\n")
 
 
-def trained_base(work: Path, settings: Settings = BASE, seeds: range = SIMULATED) -> Path:
-    """Return the weights trained on simulated bodies alone, in two runs."""
-    made, longer = simulated_volumes(seeds, work), replace(LONGER, device=settings.device, threads=settings.threads)
-    return train(work / "base-longer", [], made, longer, start=train(work / "base", [], made, settings))
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where and how all runs are made.
+
+    Attributes:
+        work: folder of volumes, checkpoints and weights.
+        device: where; ``threads`` on a CPU.
+        deadline_s: of the clock, by which the last run ends; each takes its share of what is left.
+        seeds: of the simulated bodies.
+    """
+
+    work: Path
+    device: str = "cpu"
+    threads: int = 1
+    deadline_s: float = math.inf
+    seeds: range = SIMULATED
+
+    def settings(self, run: str, settings: Settings) -> Settings:
+        """Return the settings of a run with device and time."""
+        order = list(SHARES)
+        share = SHARES[run] / sum(SHARES[later] for later in order[order.index(run) :])
+        return replace(settings, device=self.device, threads=self.threads, seconds=(self.deadline_s - time.time()) * share)
 
 
-def trained(
-    work: Path,
-    real: Sequence[Volume],
-    held_out: Sequence[str],
-    name: str,
-    settings: tuple[Settings, Settings] = TUNED,
-    seeds: range = SIMULATED,
-) -> Path:
-    """Return the weights tuned on the volumes of all patients but those held out."""
-    seen = [volume for volume in real if volume.patient not in held_out]
-    require_apart((volume.patient for volume in seen), held_out)
-    made = simulated_volumes(seeds, work)
-    coarse = train(work / name / "coarse", seen, made, settings[0], start=trained_base(work, seeds=seeds))
-    return train(work / name, seen, made, settings[1], start=coarse)
+def all_trained(plan: Plan, scans: Sequence[Scan], *, with_folds: bool = False) -> None:
+    """Train on simulated bodies, then the final network and, where asked for, that of each fold, by which its patients are not seen."""
+    base = train(plan.work / "base", [], simulated_volumes(plan.seeds[: len(FIRST)], plan.work), plan.settings("base", BASE[0]))
+    made = [volume.on(plan.device) for volume in simulated_volumes(plan.seeds, plan.work)]
+    base = train(plan.work / "base-longer", [], made, plan.settings("base-longer", BASE[1]), start=base)
+    real = [volume.on(plan.device) for volume in real_volumes(scans, plan.work)]
+    groups = folds(scan.patient for scan in scans) if with_folds else []
+    for name, held_out in [("final", ()), *[(f"fold-{number}", group) for number, group in enumerate(groups, start=1)]]:
+        seen = [volume for volume in real if volume.patient not in held_out]
+        require_apart((volume.patient for volume in seen), held_out)
+        train(plan.work / name, seen, made, plan.settings(name, TUNED), start=base)
 
 
 def smoke(work: Path) -> Path:
@@ -182,23 +231,24 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts", type=Path, help="folder of soft-tissue sarcomas, STS_<n>/pet_suv.nii.gz")
     parser.add_argument("--cases", type=Path, help="folder of reviewed cases")
-    parser.add_argument("--fold", type=int, choices=range(1, 6), help="hold this fifth of the patients out")
-    parser.add_argument("--base", action="store_true", help="train on simulated bodies only and stop")
+    parser.add_argument("--folds", action="store_true", help="also a network for each fifth of the patients, who are held out")
+    parser.add_argument("--prepare", action="store_true", help="make the volumes and stop")
+    parser.add_argument("--processes", type=int, default=1, help="that make volumes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for everything together; the last weights are what there is then")
+    parser.add_argument("--bodies", type=int, default=len(SIMULATED), help="simulated, to learn from")
     parser.add_argument("--smoke", action="store_true", help="tiny data made here, a few steps")
     asked = parser.parse_args()
-    first, second = (replace(one, device=asked.device, threads=asked.threads) for one in TUNED)
     if asked.smoke:
         print(smoke(asked.work))
-    elif asked.base:
-        print(trained_base(asked.work, replace(BASE, device=asked.device, threads=asked.threads)))
-    else:
-        scans = [*(sts_scans(asked.sts) if asked.sts else []), *(case_scans(asked.cases) if asked.cases else [])]
-        held_out = folds(scan.patient for scan in scans)[asked.fold - 1] if asked.fold else ()
-        print(
-            trained(asked.work, real_volumes(scans, asked.work), held_out, f"fold-{asked.fold}" if asked.fold else "final", (first, second))
-        )
+        return
+    plan = Plan(asked.work, asked.device, asked.threads, time.time() + asked.seconds, range(asked.bodies))
+    scans = [*(sts_scans(asked.sts) if asked.sts else []), *(case_scans(asked.cases) if asked.cases else [])]
+    if asked.prepare:
+        prepare(asked.work, plan.seeds, scans, asked.processes)
+        return
+    all_trained(plan, scans, with_folds=asked.folds)
 
 
 if __name__ == "__main__":
