@@ -66,6 +66,8 @@ def lattice(grid: Grid, spacing_mm: float) -> Grid:
 
 def on_lattice(voxels: NDArray[np.generic], own: Grid, grid: Grid, outside: float) -> NDArray[np.float32]:
     """Return the values at the centres of ``grid``: averaged over whole voxels where it is coarser, then interpolated linearly."""
+    if own.same_as(grid):
+        return np.array(voxels, dtype=np.float32)
     small, coarse = _block_averaged(voxels, own, float(grid.spacing_mm.min()))
     matrix, offset = index_map(coarse, grid)
     # beyond the outermost centres, as far as the voxels reach, the nearest value counts

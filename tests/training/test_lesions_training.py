@@ -21,6 +21,7 @@ from training.lesions.data import (
     case_scans,
     folds,
     real_volume,
+    real_volumes,
     require_apart,
     simulated_volume,
 )

@@ -158,8 +158,7 @@ def _moved(grid: Grid, *, turn: NDArray[np.float64], stretch: float) -> Grid:
 def simulated_volume(seed: int, kind: str) -> Volume:
     """Return the simulated volume of a seed; ``kind`` is ``pet`` or ``spect``."""
     made = simulated.scan(seed, kind, wider=True)
-    image = simulated.network_input(made, np.random.default_rng([seed, 1]))
-    return _volume(f"{kind}-{seed}", kind, image, made.lesion > 0)
+    return _volume(f"{kind}-{seed}", kind, simulated.network_input(made), made.lesion > 0)
 
 
 def kept(path: Path, make: Callable[[], Volume]) -> Volume:

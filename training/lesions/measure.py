@@ -200,13 +200,13 @@ def main() -> None:
         rows = chosen_from(bodies(CHOOSING, asked.bodies, final, aids=("organs drawn",), **where), POINTS)
         print(*[json.dumps(row) for row in rows], sep="\n")
         return
-    found = bodies(UNSEEN, asked.bodies, final, **where)
-    (asked.work / "bodies.json").write_text(json.dumps(written(found)))
     scans = sts_scans(asked.sts) if asked.sts else []
     if scans:
         (asked.work / "sarcomas.json").write_text(json.dumps(sarcomas(scans, asked.work, **where)))
     if scans and asked.whole_body:
         (asked.work / "whole_body.json").write_text(json.dumps(on_whole_body(asked.whole_body, scans, asked.work, asked.device)))
+    found = bodies(UNSEEN, asked.bodies, final, **where)
+    (asked.work / "bodies.json").write_text(json.dumps(written(found)))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,18 @@ import torch
 from numpy.typing import NDArray
 
 from mrtai.engines.lesion_input import HOUNSFIELD, LESION_CONTRACT, LOG_UPTAKE, PARENCHYMA, PHYSIOLOGICAL
+from mrtai.simulate.solids import rotation
 from training.lesions.data import QUANTITIES, Volume
 
 OUTSIDE: Final = np.array([(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels], dtype=np.float32)
 """What each channel says beyond the image."""
+
+TILT: Final = 0.12
+STRETCH: Final = (0.85, 1.2)
+"""Every patch is turned by up to so much [rad] about x and y, twice that about z, and stretched."""
+
+ROOM: Final = 1.4
+"""How much longer a patch is cut out than used, so that what is turned fills it."""
 
 LARGEST_CUT: Final = 15
 """Voxels taken from each end of a real volume, at random, whenever a patch is drawn from it."""
@@ -27,17 +35,29 @@ def batch(
     rng = np.random.default_rng(key)
     pools = [pool for pool in (real, made) if pool]
     chosen = [pool[int(rng.integers(len(pool)))] for n in range(size) for pool in [pools[n % len(pools)]]]
-    image = torch.from_numpy(OUTSIDE).to(device)[None, :, None, None, None].repeat(size, 1, edge, edge, edge)
-    lesion = torch.zeros((size, 1, edge, edge, edge), dtype=torch.int64, device=device)
+    outside, wide = torch.from_numpy(OUTSIDE).to(device)[None, :, None, None, None], 2 * int(edge * ROOM / 2)
+    image = torch.zeros((size, len(QUANTITIES), wide, wide, wide), device=device)
+    lesion = torch.zeros((size, 1, wide, wide, wide), device=device)
     for n, volume in enumerate(chosen):
-        _fill(image[n], lesion[n, 0], volume, rng)
-    return _varied(image, lesion, rng, [volume.is_real for volume in chosen])
+        # relative to what lies outside, which is 0 then: interpolation fills up with that
+        _fill(image[n], lesion[n, 0], volume, outside[0], rng)
+    turned = _turned(torch.cat([image, lesion], dim=1), edge, rng)
+    return _varied(turned[:, :-1] + outside, (turned[:, -1:] >= 0.5).long(), rng, [volume.is_real for volume in chosen])
 
 
-def _fill(image: torch.Tensor, lesion: torch.Tensor, volume: Volume, rng: np.random.Generator) -> None:
-    """Write a patch of the volume into ``image`` and ``lesion``, in place."""
+def _turned(patches: torch.Tensor, edge: int, rng: np.random.Generator) -> torch.Tensor:
+    """Return the middle of patches ``(n, channels, z, y, x)``, each turned and stretched a little."""
+    size, wide = patches.shape[0], patches.shape[-1]
+    rows = [rotation(rng.uniform(-TILT, TILT, 3) * (1, 1, 2)) * rng.uniform(*STRETCH) * edge / wide for _ in range(size)]
+    theta = torch.from_numpy(np.pad(np.stack(rows), ((0, 0), (0, 0), (0, 1))).astype(np.float32)).to(patches.device)  # x, y, z
+    grid = torch.nn.functional.affine_grid(theta, [size, 1, edge, edge, edge], align_corners=False)
+    return torch.nn.functional.grid_sample(patches, grid, align_corners=False)
+
+
+def _fill(image: torch.Tensor, lesion: torch.Tensor, volume: Volume, outside: torch.Tensor, rng: np.random.Generator) -> None:
+    """Write a patch of the volume, less what lies outside, into ``image`` and ``lesion``, in place."""
     edge, shape = lesion.shape[-1], np.array(volume.lesion.shape)
-    start = _centre(volume, rng) - edge // 2 + rng.integers(-edge // 4, edge // 4 + 1, 3)
+    start = _centre(volume, rng) - edge // 2 + rng.integers(-edge // 6, edge // 6 + 1, 3)
     low, high = np.maximum(start, 0), np.minimum(start + edge, shape)
     if volume.is_real:
         # crops end at a fixed distance from their lesion: where the image ends must tell nothing
@@ -45,8 +65,8 @@ def _fill(image: torch.Tensor, lesion: torch.Tensor, volume: Volume, rng: np.ran
         low, high = np.maximum(low, ends[0]), np.minimum(high, shape - ends[1])
     there = tuple(slice(int(a), int(max(a, b))) for a, b in zip(low, high, strict=True))
     here = tuple(slice(int(a - s), int(max(a, b) - s)) for a, b, s in zip(low, high, start, strict=True))
-    image[(slice(None), *here)] = volume.image[(slice(None), *there)].float()
-    lesion[here] = volume.lesion[there].long()
+    image[(slice(None), *here)] = volume.image[(slice(None), *there)].float() - outside
+    lesion[here] = volume.lesion[there].float()
 
 
 def _centre(volume: Volume, rng: np.random.Generator) -> NDArray[np.int64]:

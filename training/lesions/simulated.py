@@ -57,7 +57,7 @@ class Scan:
     Attributes:
         uptake: as measured, any unit; ``hounsfield`` of the CT; both ``(z, y, x)``.
         lesion: number of the lesion, 0 elsewhere; ``lesions[number - 1]`` describes it.
-        organs: contours as a segmenter would draw them; ``further`` those of a larger one.
+        organs: contours as a segmenter would draw them.
     """
 
     kind: str
@@ -67,7 +67,6 @@ class Scan:
     lesion: NDArray[np.uint8]
     lesions: tuple[Lesion, ...]
     organs: Labels
-    further: Labels
 
     @property
     def grid(self) -> Grid:
@@ -95,7 +94,7 @@ class _Maps:
 
 
 def scan(seed: int, kind: str, *, wider: bool = False) -> Scan:
-    """Return the scan of a seed; ``kind`` is ``pet`` or ``spect``; ``wider`` scanners and clearances for training."""
+    """Return the scan of a seed; ``kind`` is ``pet`` or ``spect``; ``wider`` scanners, clearances and organ models for training."""
     rng = np.random.default_rng([seed, kind == "spect"])
     clearance = float(np.exp(rng.uniform(0.0, np.log(CLEARANCE)))) if wider and kind == "spect" and rng.random() < 0.5 else 1.0
     patient = body(rng, kind, clearance)
@@ -107,16 +106,15 @@ def scan(seed: int, kind: str, *, wider: bool = False) -> Scan:
         place = _placed(rng, patient, maps.numbers, forbidden)
         if place is not None:
             lesions.append(_painted(rng, maps, len(lesions) + 1, place, clearance))
-    organs, further = (_contours(rng, patient, names) for names in (PHYSIOLOGICAL_TISSUES, PHYSIOLOGICAL_TISSUES + FURTHER_TISSUES))
+    organs = _contours(rng, patient, PHYSIOLOGICAL_TISSUES + (FURTHER_TISSUES if wider and rng.random() < 0.3 else ()))
     fwhm_mm, noise = (WIDER_FWHM_MM, WIDER_NOISE) if wider else (FWHM_MM, NOISE)
     measured, ct = _measured(rng, uptake, kind, fwhm_mm[kind], noise[kind]), _ct(rng, maps.hounsfield)
-    return Scan(kind, patient.tracer, measured, ct, maps.numbers, tuple(lesions), organs, further)
+    return Scan(kind, patient.tracer, measured, ct, maps.numbers, tuple(lesions), organs)
 
 
-def network_input(made: Scan, rng: np.random.Generator | None = None) -> Floats:
-    """Return the scan as the network sees it; ``rng`` decides which organ model drew, without one it is the shipped one."""
-    organs = made.further if rng is not None and rng.random() < 0.3 else made.organs
-    return lesion_input(made.uptake, made.grid, (made.hounsfield, made.grid), LESION_CONTRACT, organs=organs)[0]
+def network_input(made: Scan) -> Floats:
+    """Return the scan as the network sees it."""
+    return lesion_input(made.uptake, made.grid, (made.hounsfield, made.grid), LESION_CONTRACT, organs=made.organs)[0]
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...], relative_sd: float, sigma: float) -> Floats:

@@ -39,10 +39,10 @@ from training.lesions.patches import batch
 
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50
-SIMULATED: Final = range(720)
+SIMULATED: Final = range(400)
 """Seeds of the simulated bodies that are learned from; those of any evaluation begin at 1000000."""
 
-FIRST: Final = SIMULATED[:240]
+FIRST: Final = SIMULATED[:96]
 """Those of the first run, which so begins while the others are being made."""
 
 
@@ -79,6 +79,9 @@ BASE: Final = (
 
 TUNED: Final = Settings(steps=800, coarser=1, learning_rate=1e-3, seed=9)
 """On real and simulated by halves."""
+
+LEAST_S: Final = 1e-3
+"""Seconds of a run whose time is over before it begins: one step."""
 
 SHARES: Final = {"base": 0.36, "base-longer": 0.20, "final": 0.14} | {f"fold-{number}": 0.06 for number in range(1, 6)}
 """Of the time until a deadline, in the order in which the runs are made."""
@@ -200,7 +203,8 @@ class Plan:
         """Return the settings of a run with device and time."""
         order = list(SHARES)
         share = SHARES[run] / sum(SHARES[later] for later in order[order.index(run) :])
-        return replace(settings, device=self.device, threads=self.threads, seconds=(self.deadline_s - time.time()) * share)
+        seconds = max((self.deadline_s - time.time()) * share, LEAST_S)
+        return replace(settings, device=self.device, threads=self.threads, seconds=seconds)
 
 
 def all_trained(plan: Plan, scans: Sequence[Scan], *, with_folds: bool = False) -> None:
