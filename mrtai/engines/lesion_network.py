@@ -14,9 +14,13 @@ from mrtai.values.labels import Labels
 
 
 def probability(uptake: Image, ct: Image | None, organs: Labels, bundle: Bundle, *, device: str, threads: int) -> NDArray[Any]:
-    """Return the share of a lesion by voxel of the uptake, between 0 and 1, shape ``(z, y, x)``."""
+    """Return the share of a lesion by voxel of the uptake, between 0 and 1, shape ``(z, y, x)``.
+
+    It is the mean of what the network says of the patient and of its mirror image: left and right are alike to lesions.
+    """
     map_of_ct = None if ct is None else (ct.voxels, ct.grid)
     image, lattice = lesion_input(uptake.voxels, uptake.grid, map_of_ct, bundle.contract, organs=organs)
     found = scores(bundle, image, device=device, threads=threads)
+    found += scores(bundle, np.ascontiguousarray(image[..., ::-1]), device=device, threads=threads)[..., ::-1]
     # of several classes every one is a kind of lesion
-    return on_lattice(np.asarray(found[1:].sum(axis=0)), lattice, uptake.grid, 0.0)
+    return on_lattice(np.asarray(found[1:].sum(axis=0) / 2), lattice, uptake.grid, 0.0)

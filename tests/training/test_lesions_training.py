@@ -116,7 +116,7 @@ def test_the_held_out_patient_is_not_learned_from(tmp_path, monkeypatch):
     assert sorted(held_out) == sorted(seen["final"]) and len(seen["final"]) == 5
     for number, name in enumerate(held_out, start=1):
         assert sorted([*seen[f"fold-{number}"], name]) == sorted(seen["final"])
-    assert seen["base"] == seen["base-longer"] == []
+    assert seen["base"] == seen["base-more"] == seen["base-longer"] == []
 
 
 def test_runs_share_the_time_until_the_deadline(monkeypatch):

@@ -47,14 +47,18 @@ class LesionNet(torch.nn.Module):
 
 
 def shares(network: torch.nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the share of each class, ``(classes, z, y, x)``, of a whole input ``(channels, z, y, x)`` in one window."""
+    """Return the share of each class, ``(classes, z, y, x)``, of a whole input ``(channels, z, y, x)`` in one window.
+
+    Mean of the patient and its mirror image, as the engine has it.
+    """
     # as far as the windows of the engine reach, so that both see the same rim
     rest = [(max(64, -(-n // 16) * 16) - n) for n in image.shape[1:]]
     outside = [(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels]
     planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, outside, strict=True)]
     device = next(network.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
-        scores = network.eval()(torch.from_numpy(np.stack(planes)[None].astype(np.float32)).to(device)).float()
+        seen = torch.from_numpy(np.stack(planes)[None].astype(np.float32)).to(device)
+        both = [torch.softmax(network.eval()(one).float(), dim=1) for one in (seen, seen.flip(-1))]
     z, y, x = image.shape[1:]
-    answer: NDArray[np.float32] = torch.softmax(scores, dim=1)[0, :, :z, :y, :x].cpu().numpy()
+    answer: NDArray[np.float32] = ((both[0] + both[1].flip(-1)) / 2)[0, :, :z, :y, :x].cpu().numpy()
     return answer

@@ -2,9 +2,9 @@
 
     python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--folds] [--device cuda --seconds 400]
 
-First on simulated bodies alone the coarse part of the network (``base``), then all of it (``base-longer``); then all of it on real and
-simulated by halves: on all real patients (``final``), and on all but those of each fold. Volumes and checkpoints lie in the work folder;
-the same command goes on from the last checkpoint after a kill.
+First on simulated bodies alone the coarse part of the network (``base``, ``base-more``), then all of it (``base-longer``); then all of
+it on real and simulated by halves: on all real patients (``final``), and on all but those of each fold. Volumes and checkpoints lie in
+the work folder; the same command goes on from the last checkpoint after a kill.
 """
 
 import argparse
@@ -42,9 +42,6 @@ WARM_UP: Final = 50
 SIMULATED: Final = range(400)
 """Seeds of the simulated bodies that are learned from; those of any evaluation begin at 1000000."""
 
-FIRST: Final = SIMULATED[:96]
-"""Those of the first run, which so begins while the others are being made."""
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -71,19 +68,21 @@ class Settings:
     seconds: float = math.inf
 
 
-BASE: Final = (
-    Settings(),
-    Settings(steps=1500, coarser=1, learning_rate=1.5e-3, seed=8),
-)
-"""On simulated bodies alone: the coarse part, then all of it."""
+BASE: Final = {
+    "base": (Settings(steps=2000), 0.25),
+    "base-more": (Settings(steps=3000, seed=8), 0.6),
+    "base-longer": (Settings(steps=1500, coarser=1, learning_rate=1.5e-3, seed=9), 1.0),
+}
+"""On simulated bodies alone: the coarse part, twice, then all of it; with the share of the bodies, so that the first begins while others
+are being made."""
 
-TUNED: Final = Settings(steps=800, coarser=1, learning_rate=1e-3, seed=9)
+TUNED: Final = Settings(steps=800, coarser=1, learning_rate=1e-3, seed=10)
 """On real and simulated by halves."""
 
 LEAST_S: Final = 1e-3
 """Seconds of a run whose time is over before it begins: one step."""
 
-SHARES: Final = {"base": 0.36, "base-longer": 0.20, "final": 0.14} | {f"fold-{number}": 0.06 for number in range(1, 6)}
+SHARES: Final = {"base": 0.14, "base-more": 0.24, "base-longer": 0.18, "final": 0.14} | {f"fold-{number}": 0.06 for number in range(1, 6)}
 """Of the time until a deadline, in the order in which the runs are made."""
 
 
@@ -209,9 +208,10 @@ class Plan:
 
 def all_trained(plan: Plan, scans: Sequence[Scan], *, with_folds: bool = False) -> None:
     """Train on simulated bodies, then the final network and, where asked for, that of each fold, by which its patients are not seen."""
-    base = train(plan.work / "base", [], simulated_volumes(plan.seeds[: len(FIRST)], plan.work), plan.settings("base", BASE[0]))
-    made = [volume.on(plan.device) for volume in simulated_volumes(plan.seeds, plan.work)]
-    base = train(plan.work / "base-longer", [], made, plan.settings("base-longer", BASE[1]), start=base)
+    base, made = None, []
+    for name, (settings, share) in BASE.items():
+        made = [volume.on(plan.device) for volume in simulated_volumes(plan.seeds[: round(share * len(plan.seeds))], plan.work)]
+        base = train(plan.work / name, [], made, plan.settings(name, settings), start=base)
     real = [volume.on(plan.device) for volume in real_volumes(scans, plan.work)]
     groups = folds(scan.patient for scan in scans) if with_folds else []
     for name, held_out in [("final", ()), *[(f"fold-{number}", group) for number, group in enumerate(groups, start=1)]]:
