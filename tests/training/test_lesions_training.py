@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mrtai.engines.lesion_input import LESION_CONTRACT, body_level, lesion_input
+from mrtai.engines.lesion_network import probability
 from mrtai.io.bundles import verified
 from mrtai.io.nifti import write_image, write_labels
 from mrtai.values.grid import Grid
@@ -155,13 +156,31 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, volum
     assert [event["step"] for event in events if event["event"] == "start"] == [0, 2]
 
 
-def test_a_finished_network_becomes_a_bundle_that_is_verified(tmp_path, volume):
-    weights = loop.train(tmp_path / "final", [], [volume], TINY)
-    parity = write(weights, tmp_path / "lesions", {}, TINY.channels)
-    bundle = verified(tmp_path / "lesions")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, volume):
+    folder = tmp_path_factory.mktemp("exported")
+    weights = loop.train(folder / "final", [], [volume], TINY)
+    return write(weights, folder / "lesions", {}, TINY.channels), verified(folder / "lesions")
+
+
+def test_a_finished_network_becomes_a_bundle_that_is_verified(exported):
+    parity, bundle = exported
     assert parity.largest_difference <= 1e-3
     assert bundle.contract == LESION_CONTRACT
     assert dict(bundle.classes) == {1: "lesion"}
+
+
+def test_a_mirrored_patient_has_mirrored_lesions(exported):
+    uptake = np.random.default_rng(2).uniform(0.5, 5.0, (24, 30, 28)).astype(np.float32)
+    # centres on multiples of 4 mm, so that the lattice is the image's own grid
+    image = Image(uptake, Quantity.ACTIVITY_CONCENTRATION, Grid.axial(uptake.shape, (4.0, 4.0, 4.0), np.zeros(3)))
+    nothing = Labels(np.zeros(uptake.shape, dtype=np.uint8), {}, image.grid)
+    one, other = (
+        probability(replace(image, voxels=voxels), None, nothing, exported[1], device="cpu", threads=1)
+        for voxels in (uptake, np.ascontiguousarray(uptake[..., ::-1]))
+    )
+    assert one.std() > 0
+    assert np.allclose(one, other[..., ::-1], atol=1e-6)
 
 
 def test_signed_cases_are_learned_from_and_drafts_are_not(tmp_path):
