@@ -10,7 +10,10 @@ LEAST_SCORE: Final = 0.5
 """Share of a lesion from which a voxel belongs to one."""
 
 LEAST_PEAK: Final = 0.5
-"""Share that the surest voxel of a lesion must reach."""
+"""Share that the surest voxel of a lesion must reach.
+
+On bodies made to choose it, up to 0.9 spared no false lesion and 0.99 lost true ones: nothing is asked beyond ``LEAST_SCORE``.
+"""
 
 
 def sure(score: NDArray[Any], least_score: float = LEAST_SCORE, least_peak: float = LEAST_PEAK) -> NDArray[np.bool_]:

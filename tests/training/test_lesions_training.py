@@ -265,5 +265,24 @@ def test_a_network_that_misses_an_aim_says_so(changed, words):
     assert (told == "") is (words == "")
 
 
+def test_a_network_without_folds_says_what_was_not_measured():
+    figures = evaluation(wrong="1.25 (worst 5)")
+    del figures[SARCOMAS]
+    told = caution(figures)
+    assert told.startswith("This version of lesions was not measured on real patients it never saw. ")
+    assert "PET, organs drawn: 1.2 false positives a patient (aim 1)" in told
+
+
+def test_statistics_keep_what_half_precision_cannot_hold(volume):
+    network = loop.LesionNet(TINY.channels)
+    deep = next(part for part in network.coarse.modules() if isinstance(part, torch.nn.BatchNorm3d))
+    deep.running_var.fill_(1e7)
+    kept = loop._rounded(network)
+    name = next(name for name in kept if name.endswith("running_var"))
+    assert kept[name].max() == 1e7
+    loop.measure_statistics(network, [], [volume], TINY, batches=2)
+    assert deep.running_var.max() < 1e3
+
+
 def test_a_network_that_was_not_measured_says_so():
     assert "not measured" in caution({})

@@ -30,6 +30,7 @@ from training.lesions import simulated
 from training.lesions.data import Scan, folds, sts_scans
 from training.lesions.evaluate import (
     CHOOSING,
+    OURS,
     UNSEEN,
     Counted,
     Point,
@@ -138,7 +139,7 @@ def bodies(
     *,
     device: str = "cpu",
     processes: int = 1,
-    points: Sequence[Point] = POINTS,
+    points: Sequence[Point] = (OURS,),
     aids: Sequence[str] = tuple(AIDS),
 ) -> Outcomes:
     """Return the outcomes in ``count`` simulated bodies of each kind, from the seed ``first`` on."""
@@ -197,7 +198,7 @@ def main() -> None:
     asked = parser.parse_args()
     final, where = asked.work / "final" / "weights.pt", {"device": asked.device, "processes": asked.processes}
     if asked.choose:
-        rows = chosen_from(bodies(CHOOSING, asked.bodies, final, aids=("organs drawn",), **where), POINTS)
+        rows = chosen_from(bodies(CHOOSING, asked.bodies, final, points=POINTS, aids=("organs drawn",), **where), POINTS)
         print(*[json.dumps(row) for row in rows], sep="\n")
         return
     scans = sts_scans(asked.sts) if asked.sts else []

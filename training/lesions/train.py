@@ -135,9 +135,29 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
             if step % SAVE_EVERY == 0 or done >= 1:
                 _log(folder, event="step", step=step, loss=round(loss.item(), 4), seconds=round(spent_s, 1))
                 _saved(checkpoint, {"step": step, "seconds": spent_s} | {name: part.state_dict() for name, part in state.items()})
+    measure_statistics(averaged.module, real, made, settings)
     _saved(weights, _rounded(averaged.module))
     checkpoint.unlink()
     return weights
+
+
+def measure_statistics(network: LesionNet, real: Sequence[Volume], made: Sequence[Volume], settings: Settings, batches: int = 16) -> None:
+    """Measure what batch norm subtracts and divides by anew, in place, over patches like those of the training.
+
+    A running average of weights never saw the images itself: the statistics it averaged along are those of other weights.
+    """
+    norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm3d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+    for number in range(batches):
+        # steps that no training reaches, so other patches
+        key = (settings.seed, 2**31 + number)
+        patches = batch(real, made, size=settings.batch, edge=settings.edge, key=key, device=settings.device)
+        with torch.no_grad(), torch.autocast(settings.device, dtype=torch.bfloat16):
+            network.train()(_coarser(*patches, settings)[0], settings.coarser)
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def _share_done(step: int, spent_s: float, settings: Settings) -> float:
@@ -145,8 +165,12 @@ def _share_done(step: int, spent_s: float, settings: Settings) -> float:
 
 
 def _rounded(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights at half precision in single: far below what they are uncertain by, and packed they are half as large."""
-    return {name: value.half().float().cpu() if value.is_floating_point() else value.cpu() for name, value in network.state_dict().items()}
+    """Return the weights at half precision in single: far below what they are uncertain by, and packed they are half as large.
+
+    The statistics of batch norm stay as they are: deep inside they exceed the range of half precision.
+    """
+    learned = {name for name, _ in network.named_parameters()}
+    return {name: (value.half().float() if name in learned else value).cpu() for name, value in network.state_dict().items()}
 
 
 def _coarser(image: torch.Tensor, lesion: torch.Tensor, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
