@@ -152,7 +152,9 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 
 def measured(work: Path, sts: Path, whole_body: Path | None, count: int) -> dict[str, Rows]:
     """Return all tables by their heading; those of sarcomas where the networks of the folds are there, or were measured."""
-    final, tables, patients = work / "final" / "weights.pt", {}, []
+    final = work / "final" / "weights.pt"
+    tables: dict[str, Rows] = {}
+    patients: Rows = []
     if (work / "sarcomas.json").exists() or (work / "fold-1").exists():
         scans = sts_scans(sts)
         rows = sorted(kept(work / "sarcomas.json", lambda: sarcomas(scans, work)), key=lambda row: row["patient"])

@@ -141,7 +141,9 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
     return weights
 
 
-def measure_statistics(network: LesionNet, real: Sequence[Volume], made: Sequence[Volume], settings: Settings, batches: int = 16) -> None:
+def measure_statistics(
+    network: torch.nn.Module, real: Sequence[Volume], made: Sequence[Volume], settings: Settings, batches: int = 16
+) -> None:
     """Measure what batch norm subtracts and divides by anew, in place, over patches like those of the training.
 
     A running average of weights never saw the images itself: the statistics it averaged along are those of other weights.
