@@ -38,8 +38,10 @@ def test_the_shipped_curve_net_passes_and_its_card_says_so(shipped, capsys):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(noise(0.3), "the mean error is"), (scaled(SCALED_CURVE), "four scans, as believed: error")],
-    ids=["noise", "scaled"],
+    [
+        pytest.param(noise(0.3), "the mean error is", id="noise", marks=pytest.mark.slow),
+        pytest.param(scaled(SCALED_CURVE), "four scans, as believed: error", id="scaled"),
+    ],
 )
 def test_a_spoiled_curve_net_is_refused_with_the_reason(tmp_path, capsys, change, words):
     bundle = spoiled(shipped_models() / "curve-net", tmp_path, change)
