@@ -131,7 +131,7 @@ def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
         "Written by `python -m benchmarks.recovery`.",
         "",
         f"{patients} virtual patients (clinical scanner, three scans, seeds from {FIRST_SEED}), true contours: error of the mean dose",
-        "against the truth. `liver` holds its lesions. The recovery curve is that of the spheres below, without noise, seen by the same",
+        "against the truth. `liver` holds its lesions. The recovery curve is that of the spheres below, without noise, on the voxels of the same",
         "scanner; aims with recovery: kidneys and spleen within 10 % (median), lesions above 10 mL within 20 %.",
         "",
         *table(summary(rows)),
