@@ -124,7 +124,7 @@ def _box_of(part: Grid, whole: Grid) -> tuple[slice, ...]:
 
 
 def doses(one: Given, model: Network, threads: int, *, alone: bool) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return the dose of a patient by engine, and the sd of the neural ones, [Gy], ``(z, y, x)``; ``alone``: without contours, too."""
+    """Return a patient's dose by engine, and the sd of the neural ones, [Gy], ``(z, y, x)``; ``alone``: without contours, too."""
     plain = Known(Image(one.convolution, Quantity.ABSORBED_DOSE, one.tia.grid))
     inside = np.where(one.regions == 255, 0, one.regions).astype(np.uint8)
     contours = Labels(inside, one.names, one.tia.grid)
@@ -209,7 +209,7 @@ def rms_table(rows: Sequence[Row], engines: Sequence[str] = ENGINES) -> list[dic
 
 
 def spread_table(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return below what shares of the neural engine's absolute errors of means lie, by kind of region: what its uncertainty is taken from."""
+    """Return below what the neural engine's absolute errors of means lie, by kind of region; its stated uncertainty is taken from it."""
     kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5], "lungs, bone and marrow": GROUPS[5:]}
     lines = []
     for name, groups in kinds.items():
@@ -292,7 +292,10 @@ def main() -> None:
     each = [one["within"][NEURAL][0] / one["within"][NEURAL][1] for one in patients]
     statistics = [one["statistics"] for one in patients]
     honest = float(counts[NEURAL][0] / counts[NEURAL][1])
-    aims = verdicts(gains(rows), honest, seconds_of_largest(model))
+    timed = asked.work / f"seconds-{model.sha256[:12]}.json"
+    if not timed.exists():
+        timed.write_text(json.dumps(seconds_of_largest(model)), encoding="utf-8")
+    aims = verdicts(gains(rows), honest, json.loads(timed.read_text(encoding="utf-8")))
     evaluation = {
         "caution": caution(aims),
         "tables": {
