@@ -56,6 +56,7 @@ def test_only_a_model_that_meets_every_aim_needs_no_caution():
     assert caution(met) == ""
     assert "kidney_right 0.84 (aim 0.85)" in caution({**met, "kidney_right": 0.84})
     assert "spleen 0.00" in caution({name: value for name, value in met.items() if name != "spleen"})
+    assert "stomach 0.69 (aim 0.70)" in caution({**met, "stomach": 0.69, "aorta": 0.71})
     assert "not measured" in caution(None)
 
 

@@ -44,10 +44,13 @@ DATA: Final = {
 AIMS: Final = {"liver": 0.90, "spleen": 0.85, "kidney_left": 0.85, "kidney_right": 0.85}
 """Dice on a real CT below which the model's every drawing is to be looked at."""
 
+LEAST_DICE: Final = 0.70
+"""The same for every other organ: overlap below 0.7 is commonly not called agreement (Zijdenbos et al., IEEE TMI 13 (1994) 716)."""
+
 REAL: Final = "Dice on one real CT that was never trained on, against the labels of another model (TotalSegmentator, fast)"
 
 FAILURES: Final = (
-    "No aim is set for stomach, bladder, aorta and spine: on the real CT most of the stomach was missed.",
+    "Stomach, bladder, aorta and spine have no aim of their own: on the real CT most of the stomach was missed.",
     "Contours of low contrast: stomach and bowel, pancreas beside spleen or kidney, urine against the bladder's wall in noise.",
     "Anatomy after surgery, transplanted or horseshoe kidneys, large tumours and ascites were hardly or never seen in training.",
     "Labels of the real CTs were drawn by software from hand-placed seeds, not by clinicians.",
@@ -78,7 +81,8 @@ def caution(found: Mapping[str, float] | None) -> str:
     """Return what every report must say of the model, by its Dice on a real CT; nothing where all aims are met."""
     if found is None:
         return "This version of organs-ct was not measured on a real CT"
-    missed = [f"{name} {found.get(name, 0.0):.2f} (aim {aim:.2f})" for name, aim in AIMS.items() if found.get(name, 0.0) < aim]
+    aims = {name: LEAST_DICE for name in found} | AIMS
+    missed = [f"{name} {found.get(name, 0.0):.2f} (aim {aim:.2f})" for name, aim in aims.items() if found.get(name, 0.0) < aim]
     if not missed:
         return ""
     return f"This version of organs-ct misses its accuracy aims on a real CT, Dice against another model's labels: {', '.join(missed)}"
