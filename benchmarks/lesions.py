@@ -34,8 +34,7 @@ SOURCE: Final = (
     "and Phys. Med. Biol. 60 (2015) 5471; prepared by A. Zwanenburg (IBSI); CC BY 3.0.",
 )
 NO_FOLDS: Final = """
-The weights measured here have **no figure on real lesions**: there were no networks that had not seen their patients. What the version
-before reached, five-fold on soft-tissue sarcomas, is in [lesions-0.1.md](lesions-0.1.md).
+The weights measured here have **no figure on real lesions**: there were no networks that had not seen their patients.
 """
 WORDS: Final = {
     SARCOMAS: """

@@ -81,7 +81,7 @@ def caution(found: Mapping[str, float] | None) -> str:
     """Return what every report must say of the model, by its Dice on a real CT; nothing where all aims are met."""
     if found is None:
         return "This version of organs-ct was not measured on a real CT"
-    aims = {name: LEAST_DICE for name in found} | AIMS
+    aims = dict.fromkeys(found, LEAST_DICE) | AIMS
     missed = [f"{name} {found.get(name, 0.0):.2f} (aim {aim:.2f})" for name, aim in aims.items() if found.get(name, 0.0) < aim]
     if not missed:
         return ""
