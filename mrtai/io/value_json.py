@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-MODULES: Final = ("mrtai.values.", "mrtai.physics.kinetics")
+MODULES: Final = ("mrtai.values.", "mrtai.physics.kinetics", "mrtai.physics.partial_volume")
 INLINE_BYTES: Final = 4096
 """Smaller arrays stand in the JSON itself: a cycle has hundreds of them."""
 
