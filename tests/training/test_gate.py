@@ -51,8 +51,8 @@ def test_a_spoiled_curve_net_is_refused_with_the_reason(tmp_path, capsys, change
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["organs-ct", "lesions"])
-def test_the_shipped_models_that_draw_pass(shipped, name):
+@pytest.mark.parametrize("name", ["organs-ct", "lesions", "dose-net"])
+def test_the_other_shipped_models_pass(shipped, name):
     assert gate.main([str(shipped(name)), "--simulated-only"]) == 0
 
 
@@ -66,8 +66,8 @@ def test_exchanged_kidneys_are_refused(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["organs-ct", "lesions"])
-def test_noise_on_the_weights_of_a_model_that_draws_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["organs-ct", "lesions", "dose-net"])
+def test_noise_on_the_weights_of_the_other_models_is_refused(tmp_path, name):
     assert gate.main([str(spoiled(shipped_models() / name, tmp_path, noise(0.5))), "--simulated-only"]) == 1
 
 
