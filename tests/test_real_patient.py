@@ -67,7 +67,7 @@ def test_a_header_that_contradicts_itself_holds_the_case(study, tmp_path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("referred_to", "half_life_h"), [("scan", 54.5), ("administration", 40.7)])
+@pytest.mark.parametrize(("referred_to", "half_life_h"), [("scan", 54.5), pytest.param("administration", 40.7, marks=pytest.mark.slow)])
 def test_both_readings_give_their_own_half_life(study, tmp_path, capsys, referred_to, half_life_h):
     results = worked_up(study, tmp_path / "case", referred_to, capsys)
     body = next(region for region in results["regions"] if region["name"] == "body")

@@ -49,7 +49,7 @@ def test_a_planted_fault_is_caught_by_its_name(name, change, says, sound, tmp_pa
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("choices", [Choices(), Choices(labelmap=True)])
+@pytest.mark.parametrize("choices", [Choices(), pytest.param(Choices(labelmap=True), marks=pytest.mark.slow)])
 def test_nothing_is_found_in_what_is_sound(direction, choices, tmp_path):
     grid = grid_of(direction)
     for n, source in enumerate((made_source(), made_source(on=grid), made_nm_source(), made_nm_source(ct=False))):
