@@ -21,6 +21,7 @@ from training.card import card
 LARGEST_DIFFERENCE: Final = 1e-3
 LEAST_AGREEMENT: Final = 0.999
 OPSET: Final = 17
+INTENDED_USE: Final = "Research. Not a medical device: decision support under a qualified person."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,46 @@ def export(network: torch.nn.Module, folder: Path, model: Model, samples: Sequen
         parity = compared(network, weights, samples)
         _require_alike(model, parity)
         write_metadata(staged, model, parity)
-        # weights first: should this be cut off, their digest tells
-        for path in sorted((path for path in staged.rglob("*") if path.is_file()), reverse=True):
-            target = folder / path.relative_to(staged)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+        publish(staged, folder)
     return parity
+
+
+def publish(staged: Path, folder: Path) -> None:
+    """Move a finished bundle to where it is wanted, on the same disk; weights first: should this be cut off, their digest tells."""
+    for path in sorted((path for path in staged.rglob("*") if path.is_file()), reverse=True):
+        target = folder / path.relative_to(staged)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+
+def write_texts(staged: Path, metadata: Mapping[str, Any], inference: Mapping[str, Any], card_text: str) -> None:
+    """Write MONAI's two configurations and the card of a bundle."""
+    for part in ("configs", "docs"):
+        (staged / part).mkdir(parents=True, exist_ok=True)
+    for name, what in (("metadata", metadata), ("inference", inference)):
+        (staged / "configs" / f"{name}.json").write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
+    (staged / "docs" / "README.md").write_text(card_text, encoding="utf-8")
+
+
+def about(name: str, version: str, description: str, data: str) -> dict[str, Any]:
+    """Return what MONAI's metadata say of every bundle of ours."""
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+        "version": version,
+        "changelog": {version: "trained and exported"},
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
+        "name": name,
+        "task": description,
+        "description": description,
+        "authors": "the mrtai authors",
+        "copyright": "Copyright the mrtai authors; Apache-2.0",
+        "data_source": data,
+        "intended_use": INTENDED_USE,
+        "references": [],
+    }
 
 
 def _require_alike(model: Model, parity: Parity) -> None:
@@ -126,38 +161,19 @@ def compared(network: torch.nn.Module, weights: Path, samples: Sequence[NDArray[
 
 def write_metadata(folder: Path, model: Model, parity: Parity) -> None:
     """Write MONAI's two configurations and the card of a bundle whose weights are there."""
-    (folder / "configs").mkdir(parents=True, exist_ok=True)
-    (folder / "docs").mkdir(exist_ok=True)
-    digest = file_sha256(folder / "models" / "model.onnx")
-    metadata = _metadata(model, digest)
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    (folder / "configs" / "inference.json").write_text(json.dumps(_inference(model), indent=2) + "\n", encoding="utf-8")
-    (folder / "docs" / "README.md").write_text(card(model, parity, metadata), encoding="utf-8")
+    metadata = _metadata(model, file_sha256(folder / "models" / "model.onnx"))
+    write_texts(folder, metadata, _inference(model), card(model, parity, metadata))
 
 
 def _metadata(model: Model, digest: str) -> dict[str, Any]:
     """Return MONAI's metadata with our block, which says what the network must be given and what each channel of its answer is."""
     return {
-        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
-        "version": model.version,
-        "changelog": {model.version: "trained and exported"},
-        "monai_version": monai.__version__,
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
-        "name": model.name,
-        "task": model.description,
-        "description": model.description,
-        "authors": "the mrtai authors",
-        "copyright": "Copyright the mrtai authors; Apache-2.0",
-        "data_source": "; ".join(f"{name}: {licence}" for name, licence in model.data.items()),
+        **about(model.name, model.version, model.description, "; ".join(f"{name}: {licence}" for name, licence in model.data.items())),
         "data_type": "NIfTI",
         "image_classes": ", ".join(channel.quantity for channel in model.contract.channels),
         "label_classes": ", ".join(model.classes[1:]),
         "pred_classes": ", ".join(model.classes[1:]),
         "eval_metrics": {},
-        "intended_use": "Research. Not a medical device: decision support under a qualified person.",
-        "references": [],
         "network_data_format": _network_data_format(model),
         "mrtai": {
             "task": model.task,

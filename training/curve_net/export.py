@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import monai
 import numpy as np
 import onnxruntime
 import torch
@@ -21,10 +20,9 @@ from mrtai.io.hashes import file_sha256
 from training.card import table
 from training.curve_net.data import Batch, batch
 from training.curve_net.model import HIDDEN, CurveNet, integral
-from training.export import LARGEST_DIFFERENCE, OPSET, commit
+from training.export import INTENDED_USE, LARGEST_DIFFERENCE, OPSET, about, commit, publish, write_texts
 
 VERSION: Final = "0.1.0"
-INTENDED: Final = "Research. Not a medical device: decision support under a qualified person."
 DESCRIPTION: Final = "Time-integrated activity of a region from one to four scans and the population's kinetics, with an interval."
 FAILURES: Final = (
     "Everything was learned from virtual patients; real curves are of other shapes than one or two exponentials, too.",
@@ -108,22 +106,15 @@ def write(weights: Path, out: Path, *, hidden: int = HIDDEN, count: int = 40_000
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         staged = Path(scratch)
-        for folder in ("models", "configs", "docs"):
-            (staged / folder).mkdir()
+        (staged / "models").mkdir()
         to_onnx(network, staged / "models" / "model.onnx")
         difference = largest_difference(network, staged / "models" / "model.onnx", unseen)
         # said so that a difference that is not a number is refused too
         if not difference <= LARGEST_DIFFERENCE:
             raise ValueError(f"{NAME}: ONNX and network differ by {difference:.2g} (at most {LARGEST_DIFFERENCE:g}); nothing was written")
         metadata = _metadata(file_sha256(staged / "models" / "model.onnx"))
-        (staged / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-        (staged / "configs" / "inference.json").write_text(json.dumps(_inference(), indent=2) + "\n", encoding="utf-8")
-        (staged / "docs" / "README.md").write_text(_card(metadata["mrtai"], measured(network, unseen), difference), encoding="utf-8")
-        # weights first: should this be cut off, their digest tells
-        for path in sorted((path for path in staged.rglob("*") if path.is_file()), reverse=True):
-            target = out / path.relative_to(staged)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+        write_texts(staged, metadata, _inference(), _card(metadata["mrtai"], measured(network, unseen), difference))
+        publish(staged, out)
     return difference
 
 
@@ -157,22 +148,8 @@ def _metadata(digest: str) -> dict[str, Any]:
     prior = {**shared, "num_channels": PRIOR, "spatial_shape": [], "channel_def": dict(enumerate(list(ENVELOPE)[:PRIOR]))}
     answer = {**shared, "num_channels": VALUES, "spatial_shape": [], "channel_def": {"0": "amplitude", "1": "rate"}}
     return {
-        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
-        "version": VERSION,
-        "changelog": {VERSION: "trained and exported"},
-        "monai_version": monai.__version__,
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
-        "name": NAME,
-        "task": DESCRIPTION,
-        "description": DESCRIPTION,
-        "authors": "the mrtai authors",
-        "copyright": "Copyright the mrtai authors; Apache-2.0",
-        "data_source": "virtual populations: made by this repository's code, Apache-2.0 (training/curve_net/data.py)",
+        **about(NAME, VERSION, DESCRIPTION, "virtual populations: made by this repository's code, Apache-2.0 (training/curve_net/data.py)"),
         "data_type": "numbers",
-        "intended_use": INTENDED,
-        "references": [],
         "network_data_format": {"inputs": {"scans": scans, "prior": prior}, "outputs": {"answer": answer}},
         "mrtai": {
             "task": TASK,
@@ -200,7 +177,7 @@ def _card(ours: Mapping[str, Any], evaluation: Sequence[Mapping[str, Any]], diff
         "",
         DESCRIPTION,
         "",
-        f"**Intended use.** {INTENDED}",
+        f"**Intended use.** {INTENDED_USE}",
         "",
         "## Input and output",
         "",

@@ -6,8 +6,6 @@ Some five minutes on one core. The same command goes on from the last checkpoint
 """
 
 import argparse
-import json
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from mrtai.engines.curve_net import LEVELS
+from training.checkpoint import keep, tell
 from training.curve_net.data import batch
 from training.curve_net.model import HIDDEN, CurveNet, bayesian, integral
 
@@ -90,7 +89,7 @@ def train(folder: Path, settings: Settings = Settings()) -> Path:
     step = _resumed(checkpoint, state)
     patients = _patients(settings)
     with SummaryWriter(str(folder / "tensorboard")) as board:
-        _log(folder, event="start", step=step, settings=asdict(settings))
+        tell(folder, event="start", step=step, settings=asdict(settings))
         while step < settings.steps:
             # chosen by seed and step alone: a resumed training sees what an uninterrupted one sees
             chosen = np.random.default_rng((settings.seed, step)).integers(0, settings.patients, settings.batch)
@@ -106,9 +105,9 @@ def train(folder: Path, settings: Settings = Settings()) -> Path:
             step += 1
             board.add_scalar("loss", loss.item(), step)
             if step % SAVE_EVERY == 0 or step == settings.steps:
-                _log(folder, event="step", step=step, loss=round(loss.item(), 5))
-                _saved(checkpoint, {"step": step} | {name: part.state_dict() for name, part in state.items()})
-    _saved(weights, averaged.module.state_dict())
+                tell(folder, event="step", step=step, loss=round(loss.item(), 5))
+                keep(checkpoint, {"step": step} | {name: part.state_dict() for name, part in state.items()})
+    keep(weights, averaged.module.state_dict())
     checkpoint.unlink()
     return weights
 
@@ -130,17 +129,6 @@ def _resumed(checkpoint: Path, state: dict[str, Any]) -> int:
     for name, part in state.items():
         part.load_state_dict(stored[name])
     return int(stored["step"])
-
-
-def _saved(path: Path, what: Any) -> None:
-    part = path.with_suffix(".part")
-    torch.save(what, part)
-    part.replace(path)
-
-
-def _log(folder: Path, **entry: Any) -> None:
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps({"time": round(time.time(), 1)} | entry) + "\n")
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import monai
 import numpy as np
 import onnxruntime
 import torch
@@ -23,10 +22,9 @@ from training.card import table
 from training.dose_net.data import FIRST_SEED, FWHM_MM, SPACING_MM, drawn_case
 from training.dose_net.model import CHANNELS, DoseNet
 from training.dose_net.scans import NUCLIDE, walked, world
-from training.export import LARGEST_DIFFERENCE, OPSET, commit
+from training.export import INTENDED_USE, LARGEST_DIFFERENCE, OPSET, about, commit, publish, write_texts
 
 VERSION: Final = "0.1.0"
-INTENDED: Final = "Research. Not a medical device: decision support under a qualified person."
 DESCRIPTION: Final = "Absorbed dose of 177Lu from the dose of a blurred and noisy scan, with an error of every voxel."
 RECIPE: Final = (
     "Residual U-Net of MONAI: training/dose_net/README.md. Its answer multiplies the dose by convolution whose regions' blur the iterative "
@@ -72,18 +70,16 @@ def write(
     network.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        staged = Path(scratch) / "model.onnx"
-        to_onnx(network, staged)
-        difference = largest_difference(network, staged, samples())
+        staged = Path(scratch)
+        onnx = staged / "models" / "model.onnx"
+        onnx.parent.mkdir()
+        to_onnx(network, onnx)
+        difference = largest_difference(network, onnx, samples())
         if not difference <= LARGEST_DIFFERENCE:
             raise ValueError(f"{DOSE_NET}: ONNX and network differ by {difference:.2g}; nothing was written")
-        for part in ("models", "configs", "docs"):
-            (out / part).mkdir(parents=True, exist_ok=True)
-        metadata = _metadata(file_sha256(staged), ranges, evaluation)
-        (out / "configs" / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-        (out / "configs" / "inference.json").write_text(json.dumps(_inference(), indent=2) + "\n", encoding="utf-8")
-        (out / "docs" / "README.md").write_text(card(metadata, evaluation, difference), encoding="utf-8")
-        staged.replace(out / "models" / "model.onnx")
+        metadata = _metadata(file_sha256(onnx), ranges, evaluation)
+        write_texts(staged, metadata, _inference(), card(metadata, evaluation, difference))
+        publish(staged, out)
     return difference
 
 
@@ -141,23 +137,9 @@ def _metadata(digest: str, ranges: Mapping[str, Any], evaluation: Mapping[str, A
     given = {**shared, "modality": "NM", "num_channels": len(named), "value_range": [], "channel_def": named}
     told = {"0": "log of dose / base", "1": "log of sd / base"}
     return {
-        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
-        "version": VERSION,
-        "changelog": {VERSION: "trained and exported"},
-        "monai_version": monai.__version__,
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {"onnxruntime": onnxruntime.__version__},
-        "name": DOSE_NET,
-        "task": DESCRIPTION,
-        "description": DESCRIPTION,
-        "authors": "the mrtai authors",
-        "copyright": "Copyright the mrtai authors; Apache-2.0",
-        "data_source": DATA,
+        **about(DOSE_NET, VERSION, DESCRIPTION, DATA),
         "data_type": "NIfTI",
         "eval_metrics": {},
-        "intended_use": INTENDED,
-        "references": [],
         "network_data_format": {
             "inputs": {"image": given},
             "outputs": {"pred": {**shared, "num_channels": 2, "value_range": [], "channel_def": told}},
@@ -193,7 +175,7 @@ def card(metadata: Mapping[str, Any], evaluation: Mapping[str, Any], difference:
         "",
         DESCRIPTION,
         "",
-        f"**Intended use.** {INTENDED}",
+        f"**Intended use.** {INTENDED_USE}",
         "",
         *caution,
         "## Input and output",

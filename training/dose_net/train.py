@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import torch
 
+from training.checkpoint import keep
 from training.dose_net.data import HELD_OUT_SEED, Pair, read
 from training.dose_net.model import CHANNELS, DoseNet
 
@@ -193,8 +194,7 @@ def _resumed(path: Path, state: dict[str, Any], settings: Settings) -> int:
 
 def _save(path: Path, state: dict[str, Any], step: int, settings: Settings) -> None:
     parts = {name: part.state_dict() for name, part in state.items()}
-    torch.save({**parts, "step": step, "settings": _what_is_learnt(settings)}, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    keep(path, {**parts, "step": step, "settings": _what_is_learnt(settings)})
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ the work folder; the same command goes on from the last checkpoint after a kill.
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from monai.losses import DiceCELoss
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from training.checkpoint import keep, tell
 from training.lesions.data import (
     Scan,
     Volume,
@@ -111,7 +111,7 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
     begun = time.monotonic() - spent_s
     loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
     with SummaryWriter(str(folder / "tensorboard")) as board:
-        _log(folder, event="start", step=step, settings=asdict(settings), data=summary([*real, *made]))
+        tell(folder, event="start", step=step, settings=asdict(settings), data=summary([*real, *made]))
         done = _share_done(step, spent_s, settings)
         while done < 1:
             for group in optimizer.param_groups:
@@ -133,10 +133,10 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
             done = _share_done(step, spent_s, settings)
             board.add_scalar("loss", loss.item(), step)
             if step % SAVE_EVERY == 0 or done >= 1:
-                _log(folder, event="step", step=step, loss=round(loss.item(), 4), seconds=round(spent_s, 1))
-                _saved(checkpoint, {"step": step, "seconds": spent_s} | {name: part.state_dict() for name, part in state.items()})
+                tell(folder, event="step", step=step, loss=round(loss.item(), 4), seconds=round(spent_s, 1))
+                keep(checkpoint, {"step": step, "seconds": spent_s} | {name: part.state_dict() for name, part in state.items()})
     measure_statistics(averaged.module, real, made, settings)
-    _saved(weights, _rounded(averaged.module))
+    keep(weights, _rounded(averaged.module))
     checkpoint.unlink()
     return weights
 
@@ -194,17 +194,6 @@ def _resumed(checkpoint: Path, state: dict[str, Any], device: str) -> tuple[int,
     for name, part in state.items():
         part.load_state_dict(stored[name])
     return int(stored["step"]), float(stored["seconds"])
-
-
-def _saved(path: Path, what: Any) -> None:
-    part = path.with_suffix(".part")
-    torch.save(what, part)
-    part.replace(path)
-
-
-def _log(folder: Path, **entry: Any) -> None:
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps({"time": round(time.time(), 1)} | entry) + "\n")
 
 
 @dataclass(frozen=True, slots=True)

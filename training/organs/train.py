@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from mrtai.io.hashes import file_sha256
+from training.checkpoint import keep
 from training.organs.batches import Batches, Torsos
 from training.organs.data import HELD_OUT, PATCH, Bytes, Drawn, read_anatomies, read_cases, read_contours, split
 from training.organs.model import CHANNELS, OrganNet, begun_from
@@ -182,8 +183,7 @@ def _what_is_learnt(settings: Settings) -> str:
 
 def _save(path: Path, state: dict[str, Any], reached: dict[str, float], settings: Settings) -> None:
     parts = {name: part.state_dict() for name, part in state.items()}
-    torch.save({**parts, **reached, "settings": _what_is_learnt(settings)}, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    keep(path, {**parts, **reached, "settings": _what_is_learnt(settings)})
 
 
 def main() -> None:
