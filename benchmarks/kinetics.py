@@ -2,7 +2,6 @@
 
     python -m benchmarks.kinetics                    # some twenty minutes on one core
     python -m benchmarks.kinetics --patients 200     # a quick look; prints, writes nothing
-    python -m benchmarks.kinetics --only-neural      # its section on the network anew, the rest of the page as it is
 
 Truth is one exponential a patient, but for one table; what differs is the half-life (log-normal), the amplitude and the noise of the
 scans.
@@ -39,9 +38,6 @@ AGENTS = {"DOTATATE": "Lu-177", "PSMA-617": "Lu-177", "PSMA-I&T": "Lu-177", "iod
 TIMES_H = (24.0, 48.0, 72.0, 96.0, 168.0)
 SINGLE = ("population", "hanscheid", "madsen", "ratio")
 COHORTS = 10
-AS_BELIEVED, OTHERWISE, OTHER_SHAPE = "as believed", "other half-lives", "another shape"
-UPTAKE = {"second": -1.0, "faster_per_h": LN2 / 3.0}
-WASHOUT = {"second": 0.3, "faster_per_h": 0.1}
 
 
 @dataclass(frozen=True)
@@ -254,89 +250,12 @@ def next_scans(patients: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cohorts(patients: int) -> Iterator[tuple[str, str, str, str, Cohort, tuple[float, ...], dict[str, Any]]]:
-    """Give what the network is held against: kind of cohort, agent, family, words, cohort, scans, and how they are made."""
-    physical_h = nuclide("Lu-177").half_life_h
-    for kind, median_h, gsd, noise in (
-        (AS_BELIEVED, 50.0, 1.28, 0.03), (AS_BELIEVED, 50.0, 1.28, 0.05), (AS_BELIEVED, 50.0, 1.28, 0.08),
-        (OTHERWISE, 40.0, 1.35, 0.03), (OTHERWISE, 60.0, 1.35, 0.03),
-    ):  # fmt: skip
-        of = cohort("kidney", median_h, gsd, patients, np.random.default_rng(72), physical_h)
-        yield kind, "DOTATATE", "kidneys", f"median {median_h:.0f} h, noise {noise:.0%}", of, (72.0,), {"relative_sd": noise, "seed": 7}
-    for misjudged, kind in ((False, AS_BELIEVED), (True, OTHERWISE)):
-        for agent in AGENTS:
-            rng = np.random.default_rng(1)
-            for family, region in (("kidneys", "kidney"), ("lesion", "lesion")):
-                of = _of_prior(agent, family, region, patients, rng, misjudged=misjudged)
-                for t_h in TIMES_H:
-                    yield kind, agent, family, "", of, (t_h,), {"relative_sd": 0.05, "by_activity": True, "seed": int(t_h)}
-    shapes = ((AS_BELIEVED, 1.0, 1.0, {}), (OTHERWISE, 0.8, 1.1, {}), (OTHER_SHAPE, 1.0, 1.0, UPTAKE), (OTHER_SHAPE, 1.0, 1.0, WASHOUT))
-    for kind, shorter, wider, shape in shapes:
-        for family, region, median_h, gsd in (("kidneys", "kidney", 50.0, 1.28), ("lesion", "lesion", 80.0, 1.35)):
-            of = cohort(region, shorter * median_h, wider * gsd, patients, np.random.default_rng(5), physical_h)
-            of, words = replace(of, **shape), {-1.0: "fills with 3 h", 0.3: "a fast phase"}.get(shape.get("second", 0.0), "")
-            for schedule in ((24.0, 96.0), (24.0, 72.0, 168.0), (4.0, 24.0, 72.0, 168.0), (24.0, 48.0, 72.0), (4.0, 24.0, 28.0)):
-                yield kind, "DOTATATE", family, words, of, schedule, {"relative_sd": 0.05, "seed": 6}
-
-
-def _of_prior(agent: str, family: str, region: str, patients: int, rng: np.random.Generator, *, misjudged: bool) -> Cohort:
+def of_prior(agent: str, family: str, region: str, patients: int, rng: np.random.Generator, *, misjudged: bool) -> Cohort:
     """Return patients of an agent's own population; ``misjudged``: the median 20 % lower, the spread 10 % wider than believed."""
     decay, prior = nuclide(AGENTS[agent]), known(agent).priors[family]
     effective_h = LN2 / (decay.decay_per_h + prior.rate_per_h)
     gsd = float(np.exp(prior.population_log_sd * prior.rate_per_h * effective_h / LN2))
     return cohort(region, effective_h * (0.8 if misjudged else 1.0), gsd * (1.1 if misjudged else 1.0), patients, rng, decay.half_life_h)
-
-
-def neural(patients: int) -> str:
-    """The network beside the population's reading, in every kind of cohort: a summary, then cohort by cohort."""
-    found = []
-    for kind, agent, family, words, of, schedule, made in track(list(_cohorts(patients)), "neural"):
-        seed, scanned = made["seed"], {name: value for name, value in made.items() if name != "seed"}
-        both = [
-            measured(agent, method, of.scan(schedule, rng=np.random.default_rng(seed), **scanned), of.tia_bq_h)
-            for method in ("population", "neural")
-        ]
-        found.append((kind, f"{agent} {family}{', ' if words else ''}{words}", schedule, *both))
-    return _summary(found) + "\n" + _beside(found)
-
-
-def _summary(found: Sequence[Any]) -> str:
-    heads = ("cohorts", "scans", "number", "median difference", "mean difference", "worst", "neural better", "at most 0.5 worse")
-    lines = [f"| {' | '.join((*heads, 'in 68 %', 'in 95 %', 'population in 68 %', 'in 95 %'))} |", "|" + " --- |" * 2 + " ---: |" * 10]
-    for kind in (AS_BELIEVED, OTHERWISE, OTHER_SHAPE):
-        for words, least, most in (("one", 1, 1), ("two to four", 2, 4)):
-            rows = [row for row in found if row[0] == kind and least <= len(row[2]) <= most]
-            if not rows:
-                continue
-            gain = np.array([own["mean abs"] - theirs["mean abs"] for *_, theirs, own in rows])
-            held = [np.mean([row[of][name] for row in rows]) for of in (4, 3) for name in ("in 68 %", "in 95 %")]
-            cells = [
-                f"{np.median(gain):+.2f}",
-                f"{gain.mean():+.2f}",
-                f"{gain.max():+.2f}",
-                f"{(gain < 0).sum()}",
-                f"{(gain <= 0.5).sum()}",
-            ]
-            lines.append(f"| {kind} | {words} | {len(rows)} | {' | '.join((*cells, *(f'{one:.1f}' for one in held)))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _beside(found: Sequence[Any]) -> str:
-    names = ("mean abs", "bias", "in 68 %", "in 95 %", "width 68 %")
-    heads = ("cohorts", "of", "scans [h]", *(f"{name}, {method}" for name in names for method in ("population", "neural")))
-    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * 3 + " ---: |" * (2 * len(names))]
-    for kind, words, schedule, theirs, own in found:
-        cells = [f"{of[name]:.1f}" for name in names for of in (theirs, own)]
-        lines.append(f"| {kind} | {words} | {', '.join(f'{t:.0f}' for t in schedule)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def with_neural(text: str, patients: int) -> str:
-    """Return the page's text with the section on the network made anew."""
-    section = NEURAL.format(patients=patients, neural=neural(patients))
-    before, _, rest = text.partition(NEURAL.splitlines()[0] + "\n")
-    _, following, after = rest.partition("\n## ")
-    return before.rstrip() + "\n\n" + section.rstrip() + "\n" + (following + after if following else "")
 
 
 def _third_scans(
@@ -382,7 +301,6 @@ def page(patients: int) -> str:
         several=several_scans(patients),
         earlier=earlier_cycles(many),
         next_scan=next_scans(patients),
-        by_network=NEURAL.format(patients=patients, neural=neural(patients)),
     )
 
 
@@ -439,28 +357,18 @@ one fixed time that is best for the whole population. "sd left": mean standard d
 After a single scan the proposal is the same for every patient, and as good as the best fixed time, no better.
 
 {next_scan}
-{by_network}"""
-
-NEURAL = """## Read by a network
-
-`neural` (docs/physics/neural.md) beside `population`, {patients} patients a cohort, by `python -m benchmarks.kinetics --only-neural`: in
-the cohorts of the tables above, in the same with more scans, and where the truth is not one exponential (organs that fill with a
-half-time of 3 h, or that lose a quarter of what they hold at first with an additional 0.1 per hour). The network's training saw none of
-these cohorts. "Difference": mean absolute error of `neural` less that of `population`, in per cent of the true integral, so negative
-where the network is better; "in 68 %" and "in 95 %" of `neural` first.
-
-{neural}"""
+`neural` beside `population`, cohort by cohort: [kinetics-neural.md](kinetics-neural.md).
+"""
 
 
 def main() -> None:
     """Write the page, or print it for fewer patients than it needs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=1000, help="of each population (default 1000, which writes the page)")
-    parser.add_argument("--only-neural", action="store_true", help="make the section on the network anew")
     asked = parser.parse_args()
     patients = asked.patients
-    text = with_neural(PAGE.read_text(encoding="utf-8"), patients) if asked.only_neural else page(patients)
-    if patients >= 1000 or asked.only_neural:
+    text = page(patients)
+    if patients >= 1000:
         PAGE.write_text(text, encoding="utf-8")
         print(f"written: {PAGE.relative_to(PAGE.parents[2])}")
     else:

@@ -198,7 +198,7 @@ def _card(ours: Mapping[str, Any], evaluation: Sequence[Mapping[str, Any]], diff
         "",
         *table(evaluation),
         "",
-        "On the cohorts of `benchmarks.kinetics`, against the other methods: docs/validation/kinetics.md.",
+        "On the cohorts of `benchmarks.kinetics`, against the method population: docs/validation/kinetics-neural.md.",
         "",
         "## Where it fails",
         "",
