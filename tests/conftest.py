@@ -43,3 +43,13 @@ def program():
 def reference() -> Path:
     """Return the folder with the independent Monte Carlo numbers."""
     return REFERENCE
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory):
+    """A key of pseudonyms of the module's own; its path."""
+    path = tmp_path_factory.mktemp("key") / "key"
+    path.write_bytes(b"k" * 32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRTAI_KEY_FILE", str(path))
+        yield path

@@ -37,13 +37,7 @@ HALF_LIVES_H = {"kidney_left": 50.0, "spleen": 66.0, "rest": 40.0}
 REGIONS = ("kidney_left", "spleen")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory):
-    path = tmp_path_factory.mktemp("key") / "key"
-    path.write_bytes(b"k" * 32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRTAI_KEY_FILE", str(path))
-        yield
+pytestmark = pytest.mark.usefixtures("key")
 
 
 class HotSpot:

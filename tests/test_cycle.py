@@ -31,14 +31,7 @@ SOFT_TISSUE = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory):
-    path = tmp_path_factory.mktemp("key") / "key"
-    path.write_bytes(b"k" * 32)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MRTAI_KEY_FILE", str(path))
-    yield path
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("key")
 
 
 def simulated(folder: Path, *options: str) -> Path:

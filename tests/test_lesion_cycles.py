@@ -24,14 +24,7 @@ typical_administered_mbq = 7400.0
 NODE, BONE, LIVER = np.s_[3:6, 4:7, 4:7], np.s_[9:12, 9:12, 10:13], np.s_[10:13, 4:7, 10:13]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory):
-    path = tmp_path_factory.mktemp("key") / "key"
-    path.write_bytes(b"k" * 32)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MRTAI_KEY_FILE", str(path))
-    yield
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("key")
 
 
 def study(folder, month, **lesions):

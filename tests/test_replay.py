@@ -30,14 +30,7 @@ source = "a test"
 SECRET = "SECRET-4711"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory):
-    path = tmp_path_factory.mktemp("key") / "key"
-    path.write_bytes(b"k" * 32)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MRTAI_KEY_FILE", str(path))
-    yield path
-    patch.undo()
+pytestmark = pytest.mark.usefixtures("key")
 
 
 def body():

@@ -46,7 +46,7 @@ def run(folder: Path) -> int:
         console.print(f"Scan {number} came in: {said} after {perf_counter() - start:.0f} s")
     results = json.loads((case / "results.json").read_text(encoding="utf-8"))
     console.print(table(results))
-    console.print("±: standard uncertainty of the time–activity fit. A draft for research, not for clinical decisions.")
+    console.print("±: standard uncertainty of the dose, k = 1, by the whole budget. A draft for research, not for clinical decisions.")
     console.print(f"Contours were drawn by the model {results['engines']['segmenter']}; no person has looked at them.")
     console.print(f"Report: [bold]{case / 'report.html'}[/bold]")
     console.print(f"A department's service on the same site: MRTAI_CONFIG={folder / 'mrtai.toml'} python -m workflows serve")
@@ -90,7 +90,7 @@ def _receive(scan: Path) -> tuple[Path, str]:
 def table(results: dict[str, Any]) -> Table:
     """Return a case's dose table for a terminal."""
     shown = Table(box=SIMPLE, title=f"Draft {results['patient']['pseudonym']}, cycle {results['cycle']}: absorbed dose")
-    for heading in ("region", "volume mL", "T½ eff h", "TIA MBq h", "dose Gy", "± fit Gy", "verdict"):
+    for heading in ("region", "volume mL", "T½ eff h", "TIA MBq h", "dose Gy", "± Gy", "verdict"):
         shown.add_column(heading, justify="left" if heading in ("region", "verdict") else "right", no_wrap=True)
     for region in results["regions"]:
         numbers = (

@@ -19,13 +19,7 @@ RTDOSE_CLASS = "1.2.840.10008.5.1.4.1.1.481.2"
 FRAME = "1.2.3.4.77"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def key(tmp_path_factory):
-    path = tmp_path_factory.mktemp("key") / "key"
-    path.write_bytes(b"k" * 32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRTAI_KEY_FILE", str(path))
-        yield
+pytestmark = pytest.mark.usefixtures("key")
 
 
 @pytest.fixture(scope="module")
