@@ -107,7 +107,8 @@ def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwh
     """
     if name not in fits.blur.contrast:
         return 1.0, 0.0
-    sphere_ml, contrast = fits.blur.sphere_ml[name], float(shares @ fits.blur.contrast[name])
+    # weights that add up to 1 but for rounding take the mean of -1 beyond it
+    sphere_ml, contrast = fits.blur.sphere_ml[name], float(np.clip(shares @ fits.blur.contrast[name], -1.0, 1.0))
     kept = fits.recovery.get(name, float(content_ml(sphere_ml, sphere_ml, fwhm_mm)) / sphere_ml)
     given_back = contrast * (1.0 / kept - 1.0)
     if corrected and given_back > 0:
