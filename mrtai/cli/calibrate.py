@@ -1,6 +1,7 @@
 """``mrtai calibrate``, and the phantom of ``mrtai simulate``."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +64,7 @@ def _numbers(fit: "CameraFit") -> dict[str, Any]:
         "sensitivity_terms": dict(fit.sensitivity_terms),
         "dead_time": {"tau_us": dead.tau_us, "tau_sd_us": dead.tau_sd_us} if dead else None,
         "dead_time_reason": fit.dead_time_reason or None,
-        "recovery": {"beta_ml": curve.beta_ml, "gamma": curve.gamma, "covariance": curve.covariance} if curve else None,
+        "recovery": asdict(curve) if curve else None,
         "spheres": [
             {"diameter_mm": one.diameter_mm, "volume_ml": one.volume_ml, "coefficient": one.coefficient, "noise_sd": one.noise_sd}
             for one in fit.spheres

@@ -1,5 +1,6 @@
 """The picture of a recovery curve: spheres as measured, the fitted curve and its uncertainty."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,12 @@ def recovery_figure(fit: CameraFit, *, truth: list[tuple[float, float]] | None =
     axis = figure.subplots()
     axis.fill_between(volume_ml, rc - 2 * sd, rc + 2 * sd, color=CURVE, alpha=0.12, lw=0)
     axis.fill_between(volume_ml, rc - sd, rc + sd, color=CURVE, alpha=0.22, lw=0, label="± 1 and 2 standard uncertainties")
-    axis.plot(volume_ml, rc, color=CURVE, lw=1.6, label=f"1/(1 + ({curve.beta_ml:.3g} mL/v)^{curve.gamma:.3g})")
+    logistic = f"1/(1 + ({curve.beta_ml:.3g} mL/v)^{curve.gamma:.3g})"
+    if curve.gaussian is not None:
+        plain = [coefficient(replace(curve, gaussian=None), v) for v in volume_ml]
+        axis.plot(volume_ml, plain, color=INK, lw=0.9, ls="--", label=f"{logistic}, not used")
+    used = logistic if curve.gaussian is None else f"Gaussian of {curve.gaussian.fwhm_mm:.3g} mm, plateau {curve.gaussian.plateau:.3g}"
+    axis.plot(volume_ml, rc, color=CURVE, lw=1.6, label=used)
     measured_sd = [float(np.hypot(one.noise_sd, fit.between_spheres_sd)) for one in fit.spheres]
     axis.errorbar(
         sizes_ml, [one.coefficient for one in fit.spheres], measured_sd, fmt="o", ms=4, color=INK, capsize=2.5, lw=1, label="spheres"

@@ -11,7 +11,7 @@ import numpy as np
 from mrtai.io.clock import seconds_between
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.toml_file import instant, number, read_toml, require_keys, text
-from mrtai.values.calibration import FORMULA_SCATTER, Calibration, Recovery
+from mrtai.values.calibration import FORMULA_SCATTER, KNOWN_EXACTLY, Calibration, Covariance, GaussianRecovery, Recovery
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "CALIBRATION_FILE"
@@ -118,10 +118,23 @@ def _recovery(table: dict[str, Any], where: str) -> Recovery | None:
     if part is None:
         return None
     where = f"{where} [recovery]"
-    require_keys(part, {"beta_ml", "gamma", "covariance", "scatter"}, where=where, code=CODE)
-    rows = np.array(part.get("covariance", np.zeros((2, 2)).tolist()), dtype=np.float64)
+    require_keys(part, {"beta_ml", "gamma", "covariance", "scatter", "gaussian"}, where=where, code=CODE)
+    return Recovery(_float(part, "beta_ml", where), _float(part, "gamma", where), *_certainty(part, where), _gaussian(part, where))
+
+
+def _gaussian(recovery: dict[str, Any], where: str) -> GaussianRecovery | None:
+    part = recovery.get("gaussian")
+    if part is None:
+        return None
+    where = f"{where[:-1]}.gaussian]"
+    require_keys(part, {"fwhm_mm", "plateau", "covariance", "scatter"}, where=where, code=CODE)
+    return GaussianRecovery(_float(part, "fwhm_mm", where), _float(part, "plateau", where), *_certainty(part, where))
+
+
+def _certainty(part: dict[str, Any], where: str) -> tuple[Covariance, float]:
+    """Return covariance and scatter of a curve."""
+    rows = np.array(part.get("covariance", KNOWN_EXACTLY), dtype=np.float64)
     if rows.shape != (2, 2):
         raise ValueError(f"covariance = {part['covariance']}: two rows of two numbers are needed")
     (a, b), (c, d) = rows.tolist()
-    scatter = _float(part, "scatter", where) if "scatter" in part else FORMULA_SCATTER
-    return Recovery(_float(part, "beta_ml", where), _float(part, "gamma", where), ((a, b), (c, d)), scatter)
+    return ((a, b), (c, d)), _float(part, "scatter", where) if "scatter" in part else FORMULA_SCATTER

@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from mrtai.units import BQ_PER_MBQ
-from mrtai.values.calibration import FORMULA_SCATTER, Recovery
+from mrtai.values.calibration import FORMULA_SCATTER, Covariance, GaussianRecovery, Recovery
 from mrtai.values.chain import STAYS, Progeny
 from mrtai.values.dose import RADIATIONS
 from mrtai.values.flag import Severity
@@ -87,6 +87,12 @@ _SCHEMA: Mapping[str, Any] = {
                 "covariance": _TWO_BY_TWO,
                 "scatter": _NOT_NEGATIVE,
                 "source": {"type": "string"},
+                "gaussian": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["fwhm_mm", "plateau", "covariance"],
+                    "properties": {"fwhm_mm": _POSITIVE, "plateau": _POSITIVE, "covariance": _TWO_BY_TWO, "scatter": _NOT_NEGATIVE},
+                },
             },
         },
         "progeny": {
@@ -179,11 +185,21 @@ def _checked(name: str, content: bytes) -> Protocol:
 def _recovery(name: str, table: Mapping[str, Any] | None) -> Recovery | None:
     if table is None:
         return None
-    (a, b), (c, d) = table["covariance"]
+    gaussian = table.get("gaussian")
     try:
-        return Recovery(table["beta_ml"], table["gamma"], ((a, b), (c, d)), table.get("scatter", FORMULA_SCATTER))
+        return Recovery(
+            table["beta_ml"],
+            table["gamma"],
+            *_certainty(table),
+            GaussianRecovery(gaussian["fwhm_mm"], gaussian["plateau"], *_certainty(gaussian)) if gaussian else None,
+        )
     except ValueError as fault:
         raise _bad(name, "impossible entry at recovery", str(fault)) from fault
+
+
+def _certainty(table: Mapping[str, Any]) -> tuple[Covariance, float]:
+    (a, b), (c, d) = table["covariance"]
+    return ((a, b), (c, d)), table.get("scatter", FORMULA_SCATTER)
 
 
 def _bad(name: str, what: str, found: str) -> DosimetryError:

@@ -10,6 +10,7 @@ from mrtai.io.calibration_figure import recovery_figure
 from mrtai.io.figures import png
 from mrtai.physics.calibrate import CameraFit
 from mrtai.physics.recovery import coefficient
+from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.phantom import Tomogram
 
 
@@ -71,14 +72,33 @@ def _recovery(fit: CameraFit) -> list[str]:
         f"curve {one.coefficient - coefficient(fit.recovery, one.volume_ml):+.3f} away"
         for one in fit.spheres
     ]
-    covariance = ", ".join(f"[{a:.6e}, {b:.6e}]" for a, b in fit.recovery.covariance)
     return [
         "",
+        f"# the phantom lay shifted by {shifts} mm (x, y, z)",
+        *rows,
         "[recovery]     # RC = 1/(1 + (beta/v)^gamma)",
         f"beta_ml = {fit.recovery.beta_ml:.6g}",
         f"gamma = {fit.recovery.gamma:.6g}",
-        f"covariance = [{covariance}]     # of (beta_ml, gamma)",
-        f"scatter = {fit.between_spheres_sd:.3g}     # of spheres about the curve beyond their noise, one standard deviation of RC",
-        f"# the phantom lay shifted by {shifts} mm (x, y, z)",
-        *rows,
+        *_certainty(fit.recovery, "beta_ml, gamma"),
+        *_gaussian(fit.recovery.gaussian),
+    ]
+
+
+def _gaussian(curve: GaussianRecovery | None) -> list[str]:
+    if curve is None:
+        return []
+    return [
+        "",
+        "[recovery.gaussian]     # plateau x what a sphere keeps under a Gaussian: closer to the spheres, so this is used",
+        f"fwhm_mm = {curve.fwhm_mm:.6g}",
+        f"plateau = {curve.plateau:.6g}",
+        *_certainty(curve, "fwhm_mm, plateau"),
+    ]
+
+
+def _certainty(curve: Recovery | GaussianRecovery, parameters: str) -> list[str]:
+    covariance = ", ".join(f"[{a:.6e}, {b:.6e}]" for a, b in curve.covariance)
+    return [
+        f"covariance = [{covariance}]     # of ({parameters})",
+        f"scatter = {curve.scatter:.3g}     # of spheres about the curve beyond their noise, one standard deviation of RC",
     ]

@@ -1,7 +1,7 @@
 """A camera's calibration from a phantom of known activity: sensitivity, recovery curve and dead time."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,11 +12,21 @@ from mrtai.physics.dead_time import DeadTime, dead_time_of
 from mrtai.physics.decay import remaining
 from mrtai.physics.phantom_spheres import found_shift, in_view, recoveries
 from mrtai.physics.quantify import bq_per_ml_per_count, mean_decay_during_scan
+from mrtai.physics.recovery import used
+from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.units import BQ_PER_MBQ, SECONDS_PER_HOUR
-from mrtai.values.calibration import Recovery
+from mrtai.values.calibration import Covariance, GaussianRecovery, Recovery
 from mrtai.values.grid import Array
 from mrtai.values.phantom import Phantom, SphereRecovery, Tomogram
 from mrtai.values.refusal import DosimetryError
+
+Form = Callable[[Array, float, float], Array]
+
+START: Final = (12.0, 1.0)
+"""A FWHM [mm] and a plateau from which a fit finds those of any gamma camera."""
+
+CLOSER: Final = 0.5
+"""A curve counts instead of the guidance's where spheres scatter by less than this share of what they do about that."""
 
 LEAST_SPHERES: Final = 3
 """A curve of two parameters and one degree of freedom that tells how well it fits."""
@@ -33,7 +43,7 @@ class CameraFit:
         sensitivity_terms: relative standard uncertainties that make up ``sensitivity_sd``, by name.
         spheres: recovery of every sphere, mean of the scans.
         recovery: None where the phantom has no spheres.
-        between_spheres_sd: by how much spheres scatter about the curve beyond their noise (one standard deviation of RC).
+        between_spheres_sd: by how much spheres scatter about the curve that counts beyond their noise (one standard deviation of RC).
         dead_time: None where it was not measured; ``dead_time_reason`` says why.
         shifts_mm: by which the phantom lay elsewhere in each scan, LPS x, y, z.
     """
@@ -103,31 +113,55 @@ def pooled(points: Sequence[Sequence[SphereRecovery]]) -> tuple[SphereRecovery, 
 
 
 def fitted_recovery(spheres: Sequence[SphereRecovery]) -> tuple[Recovery, float]:
-    """Return RC = 1/(1 + (β/v)^γ) with its covariance, and the scatter of spheres about it beyond their noise.
+    """Return RC = 1/(1 + (β/v)^γ) with its covariance, and the scatter of spheres about the curve that counts beyond their noise.
 
-    Weights are 1/(noise² + s²). The formula is no law, fillings differ, and reconstruction adds to the noise of counting: so s, common to
-    all spheres, is what makes χ² equal the degrees of freedom (Mandel and Paule 1970), 0 where χ² is not above them. Scaling the
-    noise alone would leave small spheres, which have few counts, without a say.
+    A Gaussian with a plateau is fitted, too; where spheres scatter less than half as much about it, more than luck does, it counts.
 
     Raises:
         DosimetryError: recoveries that no such curve goes through.
     """
     volume_ml, rc, noise = (np.array(x) for x in zip(*((s.volume_ml, s.coefficient, s.noise_sd) for s in spheres), strict=True))
-    degrees = rc.size - 2
-
-    def excess(extra: float) -> float:
-        (beta, gamma), _ = _curve(volume_ml, rc, np.hypot(noise, extra))
-        return float((((rc - _formula(volume_ml, beta, gamma)) / np.hypot(noise, extra)) ** 2).sum()) - degrees
-
     try:
-        between = 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0 + np.ptp(rc) * np.sqrt(rc.size), xtol=1e-6))
-        (beta, gamma), covariance = _curve(volume_ml, rc, np.hypot(noise, between))
+        (beta, gamma), covariance, between = _fitted(_logistic, (float(np.median(volume_ml)), 1.0), volume_ml, rc, noise)
     except (RuntimeError, ValueError, OptimizeWarning) as fault:
         raise _unfitted(rc, str(fault)) from fault
     if not (np.isfinite(covariance).all() and beta > 0 and gamma > 0):
         raise _unfitted(rc, "a parameter that the spheres do not determine")
+    gaussian = _fitted_gaussian(volume_ml, rc, noise)
+    if gaussian is not None and not gaussian.scatter < CLOSER * between:
+        gaussian = None
+    recovery = Recovery(float(beta), float(gamma), _symmetric(covariance), between, gaussian)
+    return recovery, used(recovery).scatter
+
+
+def _fitted_gaussian(volume_ml: Array, rc: Array, noise: Array) -> GaussianRecovery | None:
+    """Return the Gaussian with a plateau, None where spheres do not determine one."""
+    try:
+        (fwhm_mm, plateau), covariance, between = _fitted(_gaussian, START, volume_ml, rc, noise)
+    except (RuntimeError, ValueError, OptimizeWarning):
+        return None
+    return GaussianRecovery(float(fwhm_mm), float(plateau), _symmetric(covariance), between) if np.isfinite(covariance).all() else None
+
+
+def _fitted(form: Form, start: tuple[float, float], volume_ml: Array, rc: Array, noise: Array) -> tuple[Array, Array, float]:
+    """Return a form's two parameters, their covariance, and the scatter of spheres beyond their noise.
+
+    Weights are 1/(noise² + s²). No formula is a law, fillings differ, and reconstruction adds to the noise of counting: so s, common to
+    all spheres, is what makes χ² equal the degrees of freedom (Mandel and Paule 1970), 0 where χ² is not above them. Scaling the
+    noise alone would leave small spheres, which have few counts, without a say.
+    """
+
+    def excess(extra: float) -> float:
+        found, _ = _curve(form, start, volume_ml, rc, np.hypot(noise, extra))
+        return float((((rc - form(volume_ml, *found)) / np.hypot(noise, extra)) ** 2).sum()) - (rc.size - len(start))
+
+    between = 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 1.0 + np.ptp(rc) * np.sqrt(rc.size), xtol=1e-6))
+    return *_curve(form, start, volume_ml, rc, np.hypot(noise, between)), between
+
+
+def _symmetric(covariance: Array) -> Covariance:
     (a, b), (_, d) = covariance.tolist()
-    return Recovery(float(beta), float(gamma), ((a, b), (b, d)), between), between
+    return ((a, b), (b, d))
 
 
 def _share(scan: Tomogram, t_h: float, half_life_h: float) -> float:
@@ -179,23 +213,25 @@ def _points(scan: Tomogram, phantom: Phantom, shift: Array, share: float, sensit
     return recoveries(scan.counts * per_count, scan.grid, phantom, shift_mm=shift, remaining=share, counts_per_bq_per_ml=1 / per_count)
 
 
-def _curve(volume_ml: Array, rc: Array, sd: Array) -> tuple[Array, Array]:
-    # β and γ are positive; their logarithms cannot be otherwise
-    def by_logarithms(v: Array, ln_beta: float, ln_gamma: float) -> Array:
-        return _formula(v, float(np.exp(ln_beta)), float(np.exp(ln_gamma)))
+def _curve(form: Form, start: tuple[float, float], volume_ml: Array, rc: Array, sd: Array) -> tuple[Array, Array]:
+    # both parameters are positive; their logarithms cannot be otherwise
+    def by_logarithms(v: Array, first: float, second: float) -> Array:
+        return form(v, float(np.exp(first)), float(np.exp(second)))
 
-    start = (np.log(np.median(volume_ml)), 0.0)
     with warnings.catch_warnings(), np.errstate(over="ignore"):
         # a curve that the points do not determine is refused, not warned of
         warnings.simplefilter("error", OptimizeWarning)
-        found, covariance = curve_fit(by_logarithms, volume_ml, rc, p0=start, sigma=sd, absolute_sigma=True)
+        found, covariance = curve_fit(by_logarithms, volume_ml, rc, p0=np.log(start), sigma=sd, absolute_sigma=True)
     parameters = np.exp(found)
     return parameters, covariance * np.outer(parameters, parameters)
 
 
-def _formula(volume_ml: Array, beta_ml: float, gamma: float) -> Array:
-    rc: Array = 1.0 / (1.0 + (beta_ml / volume_ml) ** gamma)
-    return rc
+def _logistic(volume_ml: Array, beta_ml: float, gamma: float) -> Array:
+    return np.asarray(1.0 / (1.0 + (beta_ml / volume_ml) ** gamma))
+
+
+def _gaussian(volume_ml: Array, fwhm_mm: float, plateau: float) -> Array:
+    return plateau * content_ml(volume_ml, volume_ml, fwhm_mm) / volume_ml
 
 
 def _require_spheres(phantom: Phantom) -> None:

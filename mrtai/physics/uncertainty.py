@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from mrtai.physics.radiobiology import bed_gy
-from mrtai.physics.recovery import coefficient, coefficient_sd, log_slope
+from mrtai.physics.recovery import coefficient, coefficient_sd, log_slope, parameters, used
 from mrtai.physics.uncertainty_draws import drawn_ratios
 from mrtai.physics.uncertainty_inputs import counts_slope, dead_time_slope
 from mrtai.values.grid import Array
@@ -132,11 +132,11 @@ def _relative_sds(inputs: Inputs) -> dict[str, float]:
 
 def _input_sds(inputs: Inputs) -> tuple[float, ...]:
     """Return the relative standard uncertainty of every input, before any sensitivity."""
-    curve = inputs.recovery
     of_curve: tuple[float, ...] = ()
-    if curve is not None:
-        scatter = curve.scatter / coefficient(curve, inputs.volume_ml)
-        of_curve = (np.sqrt(curve.covariance[0][0]) / curve.beta_ml, np.sqrt(curve.covariance[1][1]) / curve.gamma, scatter)
+    if inputs.recovery is not None:
+        curve = used(inputs.recovery)
+        relative_sds = np.sqrt(np.diag(curve.covariance)) / parameters(inputs.recovery)
+        of_curve = (*relative_sds.tolist(), curve.scatter / coefficient(inputs.recovery, inputs.volume_ml))
     return (
         inputs.volume_relative_sd,
         inputs.partial_volume_relative_sd,

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from scipy.special import lambertw
 
+from mrtai.physics.recovery import coefficient, coefficients, parameters, used
 from mrtai.physics.uncertainty_inputs import content_ml
-from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Array
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.uncertainty import Inputs
@@ -24,11 +24,12 @@ def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[s
     factors["recovery"] = np.ones(draws)
     factors["mass"] = (volume_ml / inputs.volume_ml) ** inputs.mass_exponent
     if inputs.recovery is not None:
-        curves = rng.multivariate_normal([inputs.recovery.beta_ml, inputs.recovery.gamma], inputs.recovery.covariance, draws)
-        at_volume = _coefficients(inputs.recovery, volume_ml)
-        by_counts = by_counts * _coefficients(inputs.recovery, np.array(inputs.volume_ml)) / at_volume
-        off_curve = 1.0 + inputs.recovery.scatter / at_volume * rng.standard_normal(draws)
-        factors["recovery"] = _of_contrast(inputs, at_volume / _coefficients(inputs.recovery, volume_ml, curves) * off_curve)
+        curve = used(inputs.recovery)
+        curves = rng.multivariate_normal(parameters(inputs.recovery), curve.covariance, draws)
+        at_volume = coefficients(inputs.recovery, volume_ml)
+        by_counts = by_counts * coefficient(inputs.recovery, inputs.volume_ml) / at_volume
+        off_curve = 1.0 + curve.scatter / at_volume * rng.standard_normal(draws)
+        factors["recovery"] = _of_contrast(inputs, at_volume / coefficients(inputs.recovery, volume_ml, curves) * off_curve)
     larger = volume_ml / inputs.volume_ml
     factors["volume"] = _of_contrast(inputs, by_counts / larger) * larger
     possible = np.all([np.isfinite(values) & (values > 0) for values in factors.values()], axis=0)
@@ -59,13 +60,6 @@ def _counts_ratio(inputs: Inputs, volume_ml: Array) -> Array:
     """Return what the true outline would have found over what the contour found, for true volumes [mL] of shape ``(draws,)``."""
     by_outline = content_ml(volume_ml, volume_ml, inputs.fwhm_mm)
     return np.asarray(by_outline / content_ml(inputs.volume_ml, volume_ml, inputs.fwhm_mm))
-
-
-def _coefficients(recovery: Recovery, volume_ml: Array, drawn: Array | None = None) -> Array:
-    """Return RC of volumes [mL], by the curve or by drawn ones, (β [mL], γ) of shape ``(draws, 2)``; NaN where they are no curve."""
-    beta_ml, gamma = (np.array(recovery.beta_ml), np.array(recovery.gamma)) if drawn is None else drawn.T
-    good = (beta_ml > 0) & (gamma > 0)
-    return np.where(good, 1.0 / (1.0 + (np.where(good, beta_ml, 1.0) / volume_ml) ** gamma), np.nan)
 
 
 def _dead_time_ratio(inputs: Inputs, draws: int, rng: np.random.Generator) -> Array:

@@ -36,14 +36,14 @@ def radius_mm(volume_ml: Array) -> Array:
     return np.asarray(np.cbrt(3.0 * MM3_PER_ML * volume_ml / (4.0 * np.pi)))
 
 
-def content_ml(contour_ml: Array | float, object_ml: Array | float, fwhm_mm: float) -> Array:
+def content_ml(contour_ml: Array | float, object_ml: Array | float, fwhm_mm: Array | float) -> Array:
     """Return what a spherical contour holds of a blurred sphere about the same centre, in mL of the sphere's own concentration.
 
     For radii a and b, integrated over the contour from the blurred sphere B,
     4π ∫₀ᵃ B(ρ) ρ² dρ = (4π/3) {(a³+b³) E(a+b) - (a³-b³) E(a-b) + σ² [(a²-ab+b²-σ²) g(a+b) - (a²+ab+b²-σ²) g(a-b)]}.
-    Where a = b, its share of the object is the recovery coefficient. It is the same with a and b exchanged. Volumes of any shape.
+    Where a = b, its share of the object is the recovery coefficient. It is the same with a and b exchanged. All of any one shape.
     """
-    a, b, sigma = radius_mm(np.asarray(contour_ml)), radius_mm(np.asarray(object_ml)), fwhm_mm / FWHM_PER_SIGMA
+    a, b, sigma = radius_mm(np.asarray(contour_ml)), radius_mm(np.asarray(object_ml)), np.asarray(fwhm_mm / FWHM_PER_SIGMA)
     whole = (a**3 + b**3) * _half_erf(a + b, sigma) - (a**3 - b**3) * _half_erf(a - b, sigma)
     edge = (a * a - a * b + b * b - sigma**2) * _normal(a + b, sigma) - (a * a + a * b + b * b - sigma**2) * _normal(a - b, sigma)
     return np.asarray(4.0 * np.pi / 3.0 * (whole + sigma**2 * edge) / MM3_PER_ML)
@@ -119,9 +119,9 @@ def _displaced_ml(volume_ml: float, fwhm_mm: float, far_mm: Array) -> Array:
     return np.asarray(weights @ (t * common * blurred) * (high - low) / 2.0 / far_mm / MM3_PER_ML)
 
 
-def _half_erf(length: Array | float, sigma: float) -> Array:
+def _half_erf(length: Array | float, sigma: Array | float) -> Array:
     return np.asarray(0.5 * erf(length / (sigma * np.sqrt(2.0))))
 
 
-def _normal(length: Array, sigma: float) -> Array:
+def _normal(length: Array, sigma: Array | float) -> Array:
     return np.asarray(np.exp(-0.5 * (length / sigma) ** 2) / (sigma * np.sqrt(2.0 * np.pi)))

@@ -9,27 +9,54 @@ FORMULA_SCATTER: Final = 0.02
 """By how much spheres of 10 to 60 mm lie off the best curve where a file does not say: that of a Gaussian blur itself, root mean square."""
 
 
+Covariance = tuple[tuple[float, float], tuple[float, float]]
+KNOWN_EXACTLY: Final[Covariance] = ((0.0, 0.0), (0.0, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianRecovery:
+    """Recovery coefficient of a compact object: what its sphere keeps under a Gaussian of ``fwhm_mm``, times ``plateau``.
+
+    What a plateau below 1 lacks ends far from the object: scatter and septal penetration that no correction took away.
+    ``covariance`` is that of (``fwhm_mm``, ``plateau``); ``scatter`` as of ``Recovery``.
+    """
+
+    fwhm_mm: float
+    plateau: float
+    covariance: Covariance = KNOWN_EXACTLY
+    scatter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_curve({"fwhm_mm": self.fwhm_mm, "plateau": self.plateau}, self.covariance, self.scatter)
+
+
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """Recovery coefficient of a compact object of volume v [mL]: RC = 1/(1 + (β/v)^γ), fitted to spheres.
 
     ``covariance`` is that of (``beta_ml``, ``gamma``), row by row; ``scatter`` by how much spheres lie off the curve, one standard
-    deviation of RC.
+    deviation of RC. ``gaussian``: the curve that is used instead where it goes closer through the same spheres.
     """
 
     beta_ml: float
     gamma: float
-    covariance: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    covariance: Covariance = KNOWN_EXACTLY
     scatter: float = 0.0
+    gaussian: GaussianRecovery | None = None
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.scatter) and self.scatter >= 0):
-            raise ValueError(f"recovery: scatter must be zero or positive, got {self.scatter}")
-        if not (self.beta_ml > 0 and self.gamma > 0):
-            raise ValueError(f"recovery: beta_ml and gamma must be positive, got {self.beta_ml} mL and {self.gamma}")
-        (a, b), (c, d) = self.covariance
-        if not (all(isfinite(x) for x in (a, b, c, d)) and b == c and a >= 0 and d >= 0 and a * d - b * b >= -1e-9 * a * d):
-            raise ValueError(f"recovery: no covariance of two numbers: {self.covariance}")
+        _require_curve({"beta_ml": self.beta_ml, "gamma": self.gamma}, self.covariance, self.scatter)
+
+
+def _require_curve(parameters: dict[str, float], covariance: Covariance, scatter: float) -> None:
+    if not (isfinite(scatter) and scatter >= 0):
+        raise ValueError(f"recovery: scatter must be zero or positive, got {scatter}")
+    if not all(isfinite(value) and value > 0 for value in parameters.values()):
+        told = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+        raise ValueError(f"recovery: positive parameters are needed, got {told}")
+    (a, b), (c, d) = covariance
+    if not (all(isfinite(x) for x in (a, b, c, d)) and b == c and a >= 0 and d >= 0 and a * d - b * b >= -1e-9 * a * d):
+        raise ValueError(f"recovery: no covariance of two numbers: {covariance}")
 
 
 @dataclass(frozen=True, slots=True)

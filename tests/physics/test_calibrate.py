@@ -7,7 +7,8 @@ import pytest
 
 from mrtai.physics.calibrate import camera_fit, fitted_recovery
 from mrtai.physics.dead_time import dead_time_of, fitted_dead_time
-from mrtai.physics.recovery import coefficient
+from mrtai.physics.recovery import coefficient, used
+from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.values.calibration import Recovery
 from mrtai.values.phantom import Sphere, SphereRecovery
 from mrtai.values.refusal import DosimetryError
@@ -79,6 +80,22 @@ def test_a_curve_of_that_form_is_found_exactly():
     assert between == 0.0
 
 
+def test_spheres_under_a_gaussian_and_a_haze_give_that_curve_and_it_counts():
+    volumes_ml = np.pi / 6000 * np.array(DIAMETERS_MM) ** 3
+    rc = 0.94 * content_ml(volumes_ml, volumes_ml, 11.0) / volumes_ml
+    recovery, between = fitted_recovery([SphereRecovery(*one, 1e-4) for one in zip(DIAMETERS_MM, volumes_ml, rc, strict=True)])
+    assert (recovery.gaussian.fwhm_mm, recovery.gaussian.plateau) == pytest.approx((11.0, 0.94), rel=1e-4)
+    assert between < 1e-6
+    # what the guidance's formula is off such spheres by, why it does not count
+    assert recovery.scatter > 0.02
+
+
+def test_where_luck_may_have_brought_spheres_closer_the_guidances_formula_counts():
+    rng = np.random.default_rng(8)
+    others = [fitted_recovery(spheres(0.002, rng.normal(0, 0.03, len(DIAMETERS_MM))))[0].gaussian for _ in range(60)]
+    assert sum(gaussian is not None for gaussian in others) <= 6
+
+
 def test_the_covariance_is_that_of_many_fits():
     rng = np.random.default_rng(5)
     noise, draws = 0.01, []
@@ -100,7 +117,7 @@ def test_scatter_beyond_the_noise_widens_the_curve():
     for _ in range(60):
         recovery, between = fitted_recovery(spheres(0.002, rng.normal(0, 0.03, len(DIAMETERS_MM))))
         scatters.append(between)
-        assert recovery.scatter == between
+        assert used(recovery).scatter == between
         shares.append((recovery.beta_ml - 5.0) / np.sqrt(recovery.covariance[0][0]))
     assert np.mean(scatters) == pytest.approx(0.03, rel=0.2)
     # a standardised error: 1, up to the few degrees of freedom

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mrtai.physics.recovery import coefficient, curve_gradient, curve_sd, log_slope
-from mrtai.values.calibration import Recovery
+from mrtai.physics.recovery import coefficient, coefficients, curve_gradient, curve_sd, log_slope
+from mrtai.physics.uncertainty_inputs import content_ml
+from mrtai.values.calibration import GaussianRecovery, Recovery
 
 CURVE = Recovery(4.0, 0.9, ((0.04, -0.002), (-0.002, 0.0009)))
+GAUSSIAN = replace(CURVE, gaussian=GaussianRecovery(12.0, 0.95, ((0.09, 0.002), (0.002, 0.0004))))
 STEP = 1e-5
 
 
@@ -28,6 +30,33 @@ def test_derivatives_are_those_of_the_curve(volume_ml):
     by_gamma = (log_rc(replace(CURVE, gamma=0.9 + STEP), volume_ml) - log_rc(replace(CURVE, gamma=0.9 - STEP), volume_ml)) / (2 * STEP)
     assert log_slope(CURVE, volume_ml) == pytest.approx(by_volume, rel=1e-3)
     assert curve_gradient(CURVE, volume_ml) == pytest.approx([by_beta, by_gamma], rel=1e-3)
+
+
+def test_a_gaussian_counts_instead_of_the_formula_where_there_is_one():
+    assert coefficient(GAUSSIAN, 20.0) == pytest.approx(0.95 * float(content_ml(20.0, 20.0, 12.0)) / 20.0)
+    # what a plateau lacks, no size gains; of a small object the Gaussian keeps as much as it weighs at its middle
+    assert coefficient(GAUSSIAN, 1e9) == pytest.approx(0.95, abs=1e-3)
+    sigma_mm = 12.0 / np.sqrt(8 * np.log(2))
+    assert coefficient(GAUSSIAN, 1e-3) == pytest.approx(0.95 * 1.0 / ((2 * np.pi) ** 1.5 * sigma_mm**3), rel=0.01)
+
+
+@pytest.mark.parametrize("volume_ml", [0.5, 3.0, 20.0, 150.0])
+def test_derivatives_of_a_gaussian_are_those_of_the_curve(volume_ml):
+    def log_rc(v=volume_ml, **changed):
+        return np.log(coefficient(replace(GAUSSIAN, gaussian=replace(GAUSSIAN.gaussian, **changed)), v))
+
+    step = 1e-4
+    by_volume = (log_rc(volume_ml * np.exp(step)) - log_rc(volume_ml * np.exp(-step))) / (2 * step)
+    by_fwhm = (log_rc(fwhm_mm=12 + step) - log_rc(fwhm_mm=12 - step)) / (2 * step)
+    by_plateau = (log_rc(plateau=0.95 + step) - log_rc(plateau=0.95 - step)) / (2 * step)
+    assert log_slope(GAUSSIAN, volume_ml) == pytest.approx(by_volume, rel=1e-3)
+    assert curve_gradient(GAUSSIAN, volume_ml) == pytest.approx([by_fwhm, by_plateau], rel=1e-3)
+
+
+def test_the_uncertainty_of_a_gaussian_is_that_of_drawn_curves():
+    drawn = np.random.default_rng(3).multivariate_normal([12.0, 0.95], GAUSSIAN.gaussian.covariance, 200_000)
+    coefficient_of_each = coefficients(GAUSSIAN, np.array(10.0), drawn)
+    assert curve_sd(GAUSSIAN, 10.0) == pytest.approx(coefficient_of_each.std() / coefficient(GAUSSIAN, 10.0), rel=0.03)
 
 
 def test_the_curves_own_uncertainty_is_that_of_drawn_curves():

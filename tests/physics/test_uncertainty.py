@@ -22,11 +22,12 @@ from mrtai.physics.uncertainty_inputs import (
     volume_sd,
 )
 from mrtai.units import FWHM_PER_SIGMA
-from mrtai.values.calibration import Recovery
+from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.uncertainty import LU177_MASS_EXPONENT, Effect, Inputs
 
 CURVE = Recovery(4.0, 0.9, ((0.0225, -0.001), (-0.001, 0.0009)))
+GAUSSIAN = replace(CURVE, gaussian=GaussianRecovery(12.0, 0.95, ((0.09, 0.001), (0.001, 0.0004)), 0.01))
 KIDNEY = Inputs(
     volume_ml=150.0,
     volume_relative_sd=0.05,
@@ -56,6 +57,7 @@ CONFIGURATIONS = {
     "lesion in a warm liver": replace(KIDNEY, volume_ml=20.0, contrast=0.5),
     "colder than around it": replace(KIDNEY, volume_ml=40.0, contrast=-0.4, recovery=None, partial_volume_relative_sd=0.04),
     "spheres off the curve": replace(PERFECT, volume_ml=60.0, recovery=replace(CURVE, scatter=0.03), contrast=0.8),
+    "a gaussian curve": replace(KIDNEY, volume_ml=30.0, recovery=GAUSSIAN),
     "strong effect": replace(KIDNEY, effect=Effect(40.0, 0.9, 2.5)),
     "alpha emitter in a sharp image": replace(KIDNEY, fwhm_mm=5.0, mass_exponent=-1.0, volume_ml=30.0),
 }
