@@ -121,6 +121,7 @@ def test_nothing_in_the_case_names_the_patient(ideal):
             assert "Virtual^Patient" not in path.read_text(encoding="utf-8"), path.name
 
 
+@pytest.mark.slow
 def test_an_uptake_phase_costs_less_than_five_percent(tmp_path):
     study = simulated(tmp_path, "--scanner", "ideal", "--kinetics", "population", "--seed", "3", "--format", "nifti")
     results, truth = worked_up(study, tmp_path / "case"), truth_of(study)
@@ -145,6 +146,7 @@ def test_one_scan_gives_a_provisional_draft_that_says_so(tmp_path):
     assert "SINGLE_SCAN_WINDOW_UNKNOWN" in [flag["code"] for flag in stomach["flags"]]
 
 
+@pytest.mark.slow
 def test_clinical_scans_measure_what_the_camera_shows_without_noise_and_movement(tmp_path):
     study = simulated(tmp_path, "--scanner", "clinical", "--seed", "2")
     results = worked_up(study, tmp_path / "case")
@@ -219,6 +221,7 @@ def protocol_with(folder, **entries):
     return str(path)
 
 
+@pytest.mark.slow
 def test_voxels_may_have_curves_of_their_own(ideal, tmp_path):
     study, _, by_shares = ideal
     protocol = protocol_with(tmp_path, tia_map="voxel-fit", check_engine="none")

@@ -135,7 +135,7 @@ def without_a_proof(folder):
 
 
 @pytest.mark.parametrize(
-    "tamper", [doubled, *(pytest.param(one, marks=pytest.mark.slow) for one in (with_a_stranger, without_segments)), without_a_proof]
+    "tamper", [doubled, *(pytest.param(one, marks=pytest.mark.slow) for one in (with_a_stranger, without_segments, without_a_proof))]
 )
 def test_only_the_very_files_that_were_proven_are_sent(tamper, exported, archive, capfd):
     study, case = exported

@@ -237,6 +237,7 @@ def test_a_full_disk_costs_the_reuse_and_not_the_draft(request_of_counts, caplog
     assert "is not kept" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_virtual_patients_case_is_reused_to_the_bit(tmp_path):
     study = tmp_path / "study"
     assert main(["simulate", "--out", str(study), "--scanner", "ideal", "--times-h", "24", "--seed", "5", "--format", "nifti"]) == 0

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from mrtai.physics.kinetics import RegionFits
-from mrtai.physics.partial_volume import RECOVERY
+from mrtai.physics.partial_volume import RECOVERY, is_compact
 from mrtai.physics.recovery import coefficient_sd
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
@@ -46,6 +46,9 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
 
 
+UNEVEN: Final = {True: 0.06, False: 0.15}
+"""Of what was moved to or from a region, compact or not, so much is off: root mean square in virtual patients, whose uptake is even."""
+
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
 
@@ -74,7 +77,7 @@ def inputs_of(
     moved = [share * registration_sd(sphere_ml, protocol.spect_fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
     own = np.sqrt(max((fit.tia_sd_bq_s / fit.tia_bq_s) ** 2 - fits.common_relative_sd**2, 0.0))
     recovery = _worst_curve(sphere_ml, aligned, protocol) if protocol.partial_volume == RECOVERY and name in fits.recovery else None
-    contrast, moved_away = _blurred(name, shares, fits, corrected=recovery is not None, fwhm_mm=protocol.spect_fwhm_mm)
+    contrast, moved_away = _blurred(name, shares, fits, corrected=protocol.partial_volume == RECOVERY, fwhm_mm=protocol.spect_fwhm_mm)
     busiest = max(aligned.cycle.time_points, key=lambda point: point.dead_time_factor)
     return Inputs(
         volume_ml=sphere_ml,
@@ -101,19 +104,20 @@ def deblurred(inputs: Inputs) -> Inputs:
 def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwhm_mm: float) -> tuple[float, float]:
     """Return the contrast of a region's stated concentration, and how far blur left it off relative to that.
 
-    With κ the contrast of what was measured, what blur moved is κ (1/R - 1) of it, and what has it back has the contrast (κ/R)/(1 - κ +
-    κ/R). R is the region's recovery coefficient, without a curve what its shape keeps under a Gaussian. A correction that was not
-    made counts as an uncertainty of its own size (GUM F.2.4.5). The rest of the body has no outline.
+    With κ the contrast of what was measured and e its excess over the truth, the truth has the contrast 1 - (1 - κ)(1 + e), known but
+    for a share of what was moved. A correction that was not made counts as an uncertainty of its own size (GUM F.2.4.5): 1/(1 + e) - 1,
+    without a curve κ (1/R - 1), R being what the region's shape keeps under a Gaussian.
     """
-    if name not in fits.blur.contrast:
-        return 1.0, 0.0
     # weights that add up to 1 but for rounding take the mean of -1 beyond it
-    sphere_ml, contrast = fits.blur.sphere_ml[name], float(np.clip(shares @ fits.blur.contrast[name], -1.0, 1.0))
-    kept = fits.recovery.get(name, float(content_ml(sphere_ml, sphere_ml, fwhm_mm)) / sphere_ml)
-    given_back = contrast * (1.0 / kept - 1.0)
-    if corrected and given_back > 0:
-        return (contrast + given_back) / (1.0 + given_back), 0.0
-    return contrast, abs(given_back)
+    contrast = float(np.clip(shares @ fits.blur.contrast[name], -1.0, 1.0)) if name in fits.blur.contrast else 1.0
+    if name not in fits.blur.excess:
+        sphere_ml = fits.blur.sphere_ml.get(name)
+        kept = 1.0 if sphere_ml is None else float(content_ml(sphere_ml, sphere_ml, fwhm_mm)) / sphere_ml
+        return contrast, abs(contrast * (1.0 / kept - 1.0))
+    excess = float(shares @ fits.blur.excess[name])
+    if not corrected:
+        return contrast, abs(1.0 / (1.0 + excess) - 1.0)
+    return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), UNEVEN[is_compact(name)] * abs(excess)
 
 
 def _worst_curve(volume_ml: float, aligned: Aligned, protocol: Protocol) -> Recovery | None:

@@ -5,6 +5,7 @@ within it. The sphere that keeps as much stands for the region wherever somethin
 radius a region loses in proportion to surface over volume, so the two have nearly the same one.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import brentq
 
+from mrtai.physics.resample import shares_of
 from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.units import FWHM_PER_SIGMA
-from mrtai.values.grid import Array
+from mrtai.values.grid import Array, Grid
 from mrtai.values.labels import Labels
 
 REACH: Final = 4.0
@@ -28,6 +30,9 @@ What is lost is right to a²/(12 σ²) for faces along the lattice and a sixth o
 at 2.5 mm under 11 mm, 9 and 1.3 % at 4.8 mm."""
 
 SPHERES_ML: Final = (1e-4, 1e7)
+
+FARTHEST_STEP: Final = 6.0
+"""Points of the lattice of a haze to its standard deviation."""
 
 
 def kept_share(mask: NDArray[np.bool_], spacing_mm: Array, fwhm_mm: float) -> float:
@@ -62,21 +67,88 @@ def equivalent_sphere_ml(kept: float, fwhm_mm: float) -> float:
     return float(np.exp(brentq(excess, low, high, xtol=1e-6)))
 
 
-def falls_on(labels: Labels, value: int, body: NDArray[np.bool_], fwhm_mm: float) -> tuple[Array, float]:
-    """Return on what falls the activity that leaves a region: shares by label value, and the share that falls beside the body.
+@dataclass(frozen=True, slots=True, eq=False)
+class Filled:
+    """Which share of each voxel the regions fill, and the rest of the body: what blur is weighed with.
 
-    The first has shape ``(values + 1,)`` and at 0 what falls in no region, beside the body too. All sum to 1, less what falls out of
-    the image; the region's own is 0.
+    Attributes:
+        values: label values of the regions that reach the grid; the body in no region comes last, as 0.
+        where: of each region, the slices ``(z, y, x)`` that it reaches.
+        shares: of each region, in those slices.
+        grid: of the scans.
     """
-    sigma = fwhm_mm / FWHM_PER_SIGMA / labels.grid.spacing_mm[::-1]
+
+    values: tuple[int, ...]
+    where: tuple[tuple[slice, ...], ...]
+    shares: tuple[NDArray[np.float32], ...]
+    grid: Grid
+
+    @property
+    def volumes(self) -> Array:
+        """Volume of each region in voxels of the grid, shape ``(regions,)``."""
+        return np.array([share.sum(dtype=np.float64) for share in self.shares])
+
+    def means(self, voxels: NDArray[np.float32]) -> Array:
+        """Return a scan's mean in each region, where voxels count by the share that it fills, shape ``(regions,)``."""
+        sums = [(voxels[box] * share).sum(dtype=np.float64) for box, share in zip(self.where, self.shares, strict=True)]
+        return np.asarray(sums / self.volumes)
+
+
+def filled(contours: Labels, grid: Grid, body: NDArray[np.bool_]) -> Filled:
+    """Return the shares that regions fill of a grid's voxels, those of a region in no voxel left out; ``body``: shape of the grid."""
+    rest = np.ones(grid.shape, dtype=np.float32)
+    found: dict[int, tuple[tuple[slice, ...], NDArray[np.float32]]] = {}
+    for value, box in enumerate(ndimage.find_objects(contours.voxels), start=1):
+        reached = None if box is None or value not in contours.names else shares_of(contours, value, box, grid)
+        if reached is not None and reached[1].sum() > 0:
+            found[value] = reached
+            rest[reached[0]] -= reached[1]
+    drawn = rest < 1.0
+    rest = np.where(body | drawn, np.clip(rest, 0.0, 1.0), np.float32(0.0))
+    if rest.sum() > 0:
+        found[0] = (tuple(slice(0, n) for n in grid.shape), rest)
+    return Filled(tuple(found), tuple(where for where, _ in found.values()), tuple(shares for _, shares in found.values()), grid)
+
+
+def near(regions: Filled, fwhm_mm: float) -> Array:
+    """Return what a Gaussian shows in one region of another's even activity, shape ``(regions, regions)``.
+
+    Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body.
+    """
+    sigma = fwhm_mm / FWHM_PER_SIGMA / regions.grid.spacing_mm[::-1]
     margin = np.ceil(REACH * sigma).astype(int)
-    spans = ndimage.find_objects((labels.voxels == value).astype(np.uint8))[0]
-    box = tuple(slice(max(span.start - m, 0), span.stop + m) for span, m in zip(spans, margin, strict=True))
-    around, own = labels.voxels[box], labels.voxels[box] == value
-    # beyond the image there is nothing to fall on, and nothing comes back from there
-    blurred = ndimage.gaussian_filter(own.astype(np.float32), sigma, mode="constant", truncate=REACH)
-    leaving = float(np.count_nonzero(own)) - float(blurred[own].sum(dtype=np.float64))
-    blurred[own] = 0.0
-    received = np.bincount(around.ravel(), weights=blurred.ravel(), minlength=int(max(labels.names)) + 1)
-    beside = float(blurred[(around == 0) & ~body[box]].sum(dtype=np.float64))
-    return (np.asarray(received / leaving), beside / leaving) if leaving > 0 else (np.zeros_like(received), 0.0)
+    common = np.zeros((len(regions.values),) * 2)
+    for j, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):
+        grown = tuple(
+            slice(max(span.start - m, 0), min(span.stop + m, n)) for span, m, n in zip(box, margin, regions.grid.shape, strict=True)
+        )
+        inside = tuple((span.start - out.start, out.stop - span.stop) for span, out in zip(box, grown, strict=True))
+        # where the body goes on beyond the image, as much comes from there as goes
+        blurred = ndimage.gaussian_filter(np.pad(share, inside), sigma, mode="reflect", truncate=REACH)
+        for i in range(j, len(regions.values)):
+            common[i, j] = common[j, i] = _overlap(blurred, grown, regions.shares[i], regions.where[i])
+    return np.asarray(common / regions.volumes[:, None])
+
+
+def far(regions: Filled, sigma_mm: float) -> Array:
+    """Return the same of a haze so wide that lattices of some centimetres say the same of it."""
+    step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
+    size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
+    coarse = np.zeros((len(regions.values), *size))
+    for index, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):
+        axes = [np.arange(span.start, span.stop) // s for span, s in zip(box, step, strict=True)]
+        np.add.at(coarse[index], np.ix_(*axes), share)
+    sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
+    hazes = [ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse]
+    common = np.array([[(one * haze).sum() for haze in hazes] for one in coarse]) / np.prod(step)
+    return np.asarray(common / regions.volumes[:, None])
+
+
+def _overlap(blurred: NDArray[np.float32], grown: tuple[slice, ...], share: NDArray[np.float32], where: tuple[slice, ...]) -> float:
+    """Return the sum of a blurred region times the share that another fills."""
+    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(grown, where, strict=True)]
+    if any(start >= stop for start, stop in both):
+        return 0.0
+    of_blurred = tuple(slice(start - a.start, stop - a.start) for (start, stop), a in zip(both, grown, strict=True))
+    of_share = tuple(slice(start - b.start, stop - b.start) for (start, stop), b in zip(both, where, strict=True))
+    return float((blurred[of_blurred] * share[of_share]).sum(dtype=np.float64))

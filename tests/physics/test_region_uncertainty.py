@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from mrtai.physics.partial_volume import PartialVolume
-from mrtai.physics.region_uncertainty import _blurred
+from mrtai.physics.region_uncertainty import UNEVEN, _blurred
 from mrtai.values.uncertainty import Inputs
 
 
@@ -21,3 +22,24 @@ def test_a_region_colder_than_its_surroundings_in_every_scan_is_no_crash_of_roun
             Inputs(volume_ml=300.0, volume_relative_sd=0.05, fwhm_mm=11.0, contrast=contrast, partial_volume_relative_sd=left_off).contrast
             >= -1.0
         )
+
+
+def blur_of(contrast, excess) -> SimpleNamespace:
+    of = {name: np.array([value]) for name, value in (("spine", contrast), ("kidney_left", contrast))}
+    known = {name: np.array([excess]) for name in of}
+    return SimpleNamespace(blur=PartialVolume(sphere_ml={"spine": 300.0, "kidney_left": 150.0}, contrast=of, excess=known), recovery={})
+
+
+def test_what_blur_moved_and_was_not_taken_back_is_an_uncertainty_of_its_size():
+    # a kidney that shows 0.8 of what it holds is 0.25 of that off; one that shows twice as much, half
+    for excess, off in ((-0.2, 0.25), (1.0, 0.5)):
+        _, left_off = _blurred("kidney_left", np.ones(1), blur_of(0.7, excess), corrected=False, fwhm_mm=11.0)
+        assert left_off == pytest.approx(off)
+
+
+def test_of_what_was_taken_back_a_share_stays_uncertain_and_the_contrast_is_the_truths():
+    # it shows 80 of 100 above 24 around it: κ = 0.7, and 0.76 of the truth
+    contrast, left_off = _blurred("kidney_left", np.ones(1), blur_of(0.7, -0.2), corrected=True, fwhm_mm=11.0)
+    assert contrast == pytest.approx(0.76) and left_off == pytest.approx(UNEVEN[True] * 0.2)
+    _, left_off = _blurred("spine", np.ones(1), blur_of(-0.5, 1.0), corrected=True, fwhm_mm=11.0)
+    assert left_off == pytest.approx(UNEVEN[False])

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.special import erf
 
-from mrtai.physics.spill import equivalent_sphere_ml, falls_on, kept_share
+from mrtai.physics.spill import equivalent_sphere_ml, far, kept_share, near
+from mrtai.physics.spill import filled as shares_filled
 from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.grid import Grid
@@ -78,14 +80,42 @@ def test_a_thinned_lattice_says_the_same():
     assert kept(mask, 1.0) == pytest.approx(kept(filled((60.0, 45.0, 40.0), 2.0), 2.0), rel=1e-3)
 
 
-def test_what_leaves_a_region_falls_on_its_neighbours():
+def boxes() -> tuple[Labels, np.ndarray]:
     voxels = np.zeros((40, 40, 40), dtype=np.uint8)
     voxels[10:30, 10:30, 10:20], voxels[10:30, 10:30, 20:30] = 1, 2
-    labels = Labels(voxels, {1: "spleen", 2: "stomach"}, Grid.axial((40,) * 3, (3.0,) * 3))
     body = np.zeros(voxels.shape, dtype=bool)
     body[:, :, :30] = True
-    shares, beside = falls_on(labels, 1, body, FWHM_MM)
-    assert shares[1] == 0.0 and shares.sum() == pytest.approx(1.0, abs=1e-3)
+    return Labels(voxels, {1: "spleen", 2: "stomach"}, Grid.axial((40,) * 3, (3.0,) * 3)), body
+
+
+def test_blur_shows_each_region_in_the_others_as_the_blurred_image_does():
+    labels, body = boxes()
+    regions = shares_filled(labels, labels.grid, body)
+    assert regions.values == (1, 2, 0)
+    seen = near(regions, FWHM_MM)
+    sigma = FWHM_MM / FWHM_PER_SIGMA / 3.0
+    masks = [labels.voxels == 1, labels.voxels == 2, (labels.voxels == 0) & body]
+    for j, source in enumerate(masks):
+        image = ndimage.gaussian_filter(source.astype(np.float32), sigma, truncate=4.0)
+        assert seen[:, j] == pytest.approx([image[mask].mean() for mask in masks], rel=1e-4, abs=1e-6)
+    # the spleen lies within the body, the stomach's far face at its end
+    assert seen[0].sum() == pytest.approx(1.0, abs=1e-3) and seen[1].sum() < 0.95
     # a box of 2 by 2 by 1 edges has 8 faces of that size, two of them to the stomach; edges see less
-    assert shares[2] == pytest.approx(2 / 8, abs=0.03)
-    assert beside < 1e-3 and falls_on(labels, 2, body, FWHM_MM)[1] > 0.2
+    assert seen[0, 1] / (1 - seen[0, 0]) == pytest.approx(2 / 8, abs=0.03)
+
+
+def test_a_haze_on_its_coarse_lattice_is_that_of_the_image():
+    labels, body = boxes()
+    regions = shares_filled(labels, labels.grid, body)
+    masks = [labels.voxels == 1, labels.voxels == 2, (labels.voxels == 0) & body]
+    seen = far(regions, 74.0)
+    for j, source in enumerate(masks):
+        image = ndimage.gaussian_filter(source.astype(np.float32), 74.0 / 3.0, truncate=4.0)
+        assert seen[:, j] == pytest.approx([image[mask].mean() for mask in masks], rel=0.03)
+
+
+def test_a_region_that_reaches_no_voxel_of_the_scan_is_left_out():
+    labels, body = boxes()
+    elsewhere = Grid.axial((40,) * 3, (3.0,) * 3)
+    away = Grid(elsewhere.shape, elsewhere.spacing_mm, elsewhere.origin_mm + np.array([0.0, 0.0, 400.0]), elsewhere.direction)
+    assert shares_filled(labels, away, body).values == (0,)

@@ -12,7 +12,7 @@ from tests.io.postgres import new_database, postgres
 from tests.workflows.department import department, wait_for
 from tests.workflows.small_patient import Person, scan
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 PEOPLE = (Person("SECRET-4711", "Zaphod^Unlikely", "19420611"), Person("SECRET-5000", "Tricia^Macmillan", "19500101"))
 IDENTITY = ("SECRET", "Zaphod", "Unlikely", "Tricia", "Macmillan", "19420611", "1942-06-11", "19500101", "1950-01-01")
