@@ -20,6 +20,7 @@ from benchmarks.virtual_cycle import virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
 from mrtai.physics.calibrate import fitted_recovery
+from mrtai.physics.recovery import coefficient
 from mrtai.simulate.scanner import SPECT_GRID, Camera, seen
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
@@ -42,6 +43,11 @@ NOISE_SD: Final = 0.001
 
 STANDARD: Final = Camera()
 GROUPS: Final = ("kidneys", "spleen", "liver", "lesions above 10 mL", "lesions below 10 mL")
+OTHERS: Final = {
+    **dict.fromkeys(("lung_left", "lung_right"), "lungs"),
+    **{name: name.replace("_", " ") for name in ("stomach", "urinary_bladder", "spine", "red_marrow")},
+}
+"""Regions that no recovery coefficient is known of, by name."""
 
 
 def spheres(camera: Camera = STANDARD) -> tuple[list[float], list[float]]:
@@ -82,14 +88,15 @@ def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
     rows = []
     for row in report.regions:
         truth = true.get(row.name)
-        found = truth and group(row.name, truth.volume_ml)
-        if truth and found and row.without_recovery_gy is not None:
+        found = truth and (group(row.name, truth.volume_ml) or OTHERS.get(row.name))
+        if truth and found and row.without_recovery_gy is not None and row.fit is not None:
             dose = truth.absorbed_dose_gy
             rows.append(
                 {
                     "group": found,
                     "without": row.without_recovery_gy / dose - 1,
                     "with": (row.with_recovery_gy or 0.0) / dose - 1,
+                    "activity": row.fit.tia_bq_s / truth.tia_bq_s - 1,
                 }
             )
     return rows
@@ -105,7 +112,7 @@ def group(name: str, volume_ml: float) -> str | None:
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return per group the median and the spread of errors, both ways."""
     found = []
-    for name in GROUPS:
+    for name in (*GROUPS, *dict.fromkeys(OTHERS.values())):
         own = [row for row in rows if row["group"] == name]
         if own:
             cells: dict[str, Any] = {"regions": name, "number": len(own)}
@@ -113,17 +120,30 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 low, middle, high = np.percentile([row[way] for row in own], (10, 50, 90))
                 cells[f"{way} recovery: median"] = f"{middle:+.1%}"
                 cells[f"{way}: 10th to 90th percentile"] = f"{low:+.1%} to {high:+.1%}"
+            cells["integral with recovery: median"] = f"{np.median([row['activity'] for row in own]):+.1%}"
+            cells["off, of what was moved"] = f"{_off_of_moved(own):.0%}"
             found.append(cells)
     return found
+
+
+def _off_of_moved(rows: list[dict[str, Any]]) -> float:
+    """Return the error of doses with recovery over what recovery changed of them, both relative to these and root mean square."""
+    off, moved = (np.array([1 / (1 + row["with"]) for row in rows]) - 1, [(1 + row["without"]) / (1 + row["with"]) - 1 for row in rows])
+    return float(np.linalg.norm(off) / np.linalg.norm(moved))
 
 
 def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
     """Return the page."""
     volumes_ml, recovered = spheres()
-    fitted = [1 / (1 + (recovery.beta_ml / v) ** recovery.gamma) for v in volumes_ml]
+    formula = replace(recovery, gaussian=None)
     of_spheres = [
-        {"sphere [mL]": f"{v:.1f}", "recovery": f"{rc:.3f}", "curve": f"{f:.3f}"}
-        for v, rc, f in zip(volumes_ml, recovered, fitted, strict=True)
+        {
+            "sphere [mL]": f"{v:.1f}",
+            "recovery": f"{rc:.3f}",
+            "used": f"{coefficient(recovery, v):.3f}",
+            "formula": f"{coefficient(formula, v):.3f}",
+        }
+        for v, rc in zip(volumes_ml, recovered, strict=True)
     ]
     lines = [
         "# Partial-volume correction by recovery",
@@ -136,14 +156,27 @@ def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
         "",
         *table(summary(rows)),
         "",
+        "Lungs and marrow are dosed by their neighbours' photons, too; *integral* tells of their activity alone. *Off, of what was moved*: the error of",
+        "doses with recovery over what recovery changed of them, root mean square: what `UNEVEN` of `mrtai/physics/region_uncertainty.py` rests on.",
+        "",
         "## The curve",
         "",
-        f"RC = 1/(1 + (β/v)^γ), β = {recovery.beta_ml:.2f} mL, γ = {recovery.gamma:.3f}.",
+        f"*Formula*: RC = 1/(1 + (β/v)^γ), β = {recovery.beta_ml:.2f} mL, γ = {recovery.gamma:.3f}, spheres scatter by {recovery.scatter:.3f}.",
+        *_gaussian_words(recovery),
         "",
         *table(of_spheres),
         "",
     ]
     return "\n".join(lines)
+
+
+def _gaussian_words(recovery: Recovery) -> list[str]:
+    gaussian = recovery.gaussian
+    if gaussian is None:
+        return ["*Used*: the same."]
+    return [
+        f"*Used*: a Gaussian of {gaussian.fwhm_mm:.2f} mm with a plateau of {gaussian.plateau:.3f}; spheres scatter by {gaussian.scatter:.3f}."
+    ]
 
 
 def main() -> None:

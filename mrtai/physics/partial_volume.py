@@ -104,7 +104,7 @@ def partial_volume(
     coefficients = {names[value]: tuple(coefficient(curve, sphere_ml) for curve in known) for value, sphere_ml in compact.items()}
     seen = {curve: _transfer(regions, curve, compact, fwhm_mm) for curve in set(known)}
     true = np.array([np.linalg.solve(seen[curve], of_scan) for curve, of_scan in zip(known, means, strict=True)])
-    true = np.where(means > 0, np.maximum(true, LEAST_LEFT * means), true)
+    true = np.where(means > 0, np.maximum(true, LEAST_LEFT * means), means)
     voxel_ml = labels.grid.voxel_ml
     volume_ml = np.bincount(labels.voxels[body | (labels.voxels > 0)], minlength=max(names) + 1) * voxel_ml
     activity_bq = {names[value]: of * volume_ml[value] for value, of in zip(regions.values, true.T, strict=True)}

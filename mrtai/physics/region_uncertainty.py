@@ -46,8 +46,9 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
 
 
-UNEVEN: Final = {True: 0.06, False: 0.15}
-"""Of what was moved to or from a region, compact or not, so much is off: root mean square in virtual patients, whose uptake is even."""
+UNEVEN: Final = {True: 0.05, False: 0.12}
+"""Of what was moved to or from a region, compact or not, so much is off: root mean square in virtual patients, whose uptake is even (of the
+spine, a shell about hotter marrow, 0.17; docs/validation/recovery.md)."""
 
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""

@@ -131,7 +131,7 @@ def near(regions: Filled, fwhm_mm: float) -> Array:
 
 
 def far(regions: Filled, sigma_mm: float) -> Array:
-    """Return the same of a haze so wide that lattices of some centimetres say the same of it."""
+    """Return the same, shape ``(regions, regions)``, of a haze so wide that lattices of some centimetres say the same of it."""
     step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
     size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
     coarse = np.zeros((len(regions.values), *size))
