@@ -156,12 +156,14 @@ def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
         "",
         *table(summary(rows)),
         "",
-        "Lungs and marrow are dosed by their neighbours' photons, too; *integral* tells of their activity alone. *Off, of what was moved*: the error of",
-        "doses with recovery over what recovery changed of them, root mean square: what `UNEVEN` of `mrtai/physics/region_uncertainty.py` rests on.",
+        "Lungs and marrow are dosed by their neighbours' photons, too; *integral* tells of their activity alone. *Off, of what was moved*:",
+        "the error of doses with recovery over what recovery changed of them, root mean square, which `UNEVEN` of",
+        "`mrtai/physics/region_uncertainty.py` rests on.",
         "",
         "## The curve",
         "",
-        f"*Formula*: RC = 1/(1 + (β/v)^γ), β = {recovery.beta_ml:.2f} mL, γ = {recovery.gamma:.3f}, spheres scatter by {recovery.scatter:.3f}.",
+        f"*Formula*: RC = 1/(1 + (β/v)^γ), β = {recovery.beta_ml:.2f} mL, γ = {recovery.gamma:.3f}; spheres scatter about it by",
+        f"{recovery.scatter:.3f}.",
         *_gaussian_words(recovery),
         "",
         *table(of_spheres),
@@ -175,7 +177,8 @@ def _gaussian_words(recovery: Recovery) -> list[str]:
     if gaussian is None:
         return ["*Used*: the same."]
     return [
-        f"*Used*: a Gaussian of {gaussian.fwhm_mm:.2f} mm with a plateau of {gaussian.plateau:.3f}; spheres scatter by {gaussian.scatter:.3f}."
+        f"*Used*: a Gaussian of {gaussian.fwhm_mm:.2f} mm with a plateau of {gaussian.plateau:.3f}; spheres scatter about it by",
+        f"{gaussian.scatter:.3f}.",
     ]
 
 
