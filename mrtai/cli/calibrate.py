@@ -11,6 +11,7 @@ from mrtai.values.refusal import DosimetryError
 
 if TYPE_CHECKING:
     from mrtai.physics.calibrate import CameraFit
+    from mrtai.values.calibration import Recovery
 
 DESCRIPTION: Final = """Measure a camera's sensitivity, recovery curve and dead time on a phantom of known activity.
 Scans are reconstructed NM tomograms in counts, corrected for attenuation and scatter.
@@ -90,7 +91,13 @@ def _table(fit: "CameraFit") -> list[str]:
         rc = coefficient(fit.recovery, one.volume_ml)
         sd = rc * curve_sd(fit.recovery, one.volume_ml)
         lines.append(f"{one.diameter_mm:11.1f}  {one.volume_ml:11.2f}  {one.coefficient:8.3f}  {rc:.3f} ± {sd:.3f}")
-    return lines
+    return [*lines, f"curve: {_form(fit.recovery)}; spheres scatter about it by {fit.between_spheres_sd:.3f}"]
+
+
+def _form(curve: "Recovery") -> str:
+    if curve.gaussian is None:
+        return f"1/(1 + (v/{curve.beta_ml:.3g} mL)^-{curve.gamma:.3g})"
+    return f"a Gaussian of {curve.gaussian.fwhm_mm:.3g} mm with a plateau of {curve.gaussian.plateau:.3f}"
 
 
 def _moved(shift: tuple[float, float, float]) -> str:
