@@ -6,6 +6,7 @@ python -m benchmarks.calibration --jaszczak FOLDER [--seeds 20]
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -30,6 +31,7 @@ from mrtai.physics.recovery import coefficient, curve_sd
 from mrtai.simulate.phantom import Filled, averaged_on, cylinder, tomogram
 from mrtai.simulate.scanner import SPECT_GRID, Camera, seen
 from mrtai.units import BQ_PER_MBQ, FWHM_PER_SIGMA, MICROSECONDS_PER_SECOND
+from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.image import Image, Quantity
 from mrtai.values.phantom import Phantom, Sphere, Tomogram
 
@@ -213,16 +215,37 @@ def said(fits: list[CameraFit]) -> list[str]:
     curves = [fit.recovery for fit in fits if fit.recovery is not None]
     ratios = np.array([fit.sensitivity_cps_per_mbq for fit in fits]) / CAMERA.sensitivity_cps_per_mbq - 1
     place = max(float(np.linalg.norm(shift)) for fit in fits for shift in fit.shifts_mm)
-    betas, gammas = np.array([c.beta_ml for c in curves]), np.array([c.gamma for c in curves])
-    sds = np.sqrt([np.diag(c.covariance) for c in curves])
+    gaussians = [curve.gaussian for curve in curves if curve.gaussian is not None]
     return [
         f"- Sensitivity: worst difference {ratios[np.abs(ratios).argmax()]:+.2%}.",
         f"- The spheres were found within {place:.1f} mm of where they are.",
-        f"- Curve: β = {betas.mean():.2f} mL, γ = {gammas.mean():.3f}, stated standard uncertainties {sds[:, 0].mean():.2f} and "
-        f"{sds[:, 1].mean():.3f} (correlation {np.mean([c.covariance[0][1] for c in curves] / sds.prod(axis=1)):+.2f});",
-        f"  spheres scatter about it by {np.mean([fit.between_spheres_sd for fit in fits]):.3f}. By noise alone, over the seeds, β and γ"
-        f" spread by {betas.std():.2f} mL and {gammas.std():.3f}.",
+        *_fitted("the formula", [(c.beta_ml, c.gamma) for c in curves], curves, ("β [mL]", "γ")),
+        *_fitted("a Gaussian with a plateau", [(c.fwhm_mm, c.plateau) for c in gaussians], gaussians, ("FWHM [mm]", "plateau")),
+        f"- The Gaussian is used by {len(gaussians)} of {len(curves)} seeds.",
     ]
+
+
+def _fitted(
+    form: str, found: list[tuple[float, float]], curves: Sequence[Recovery | GaussianRecovery], names: tuple[str, str]
+) -> list[str]:
+    """Return what the fits of one form say: parameters, stated standard uncertainties, and how far noise alone spreads them."""
+    if not found:
+        return []
+    means, spreads = np.mean(found, axis=0), np.std(found, axis=0)
+    sds = np.sqrt([np.diag(curve.covariance) for curve in curves])
+    correlation = float(np.mean([curve.covariance[0][1] for curve in curves] / sds.prod(axis=1)))
+    told = "; ".join(
+        f"{name} {mean:.3f}, stated standard uncertainty {sd:.3f}, over the seeds {spread:.3f}"
+        for name, mean, sd, spread in zip(names, means, sds.mean(axis=0), spreads, strict=True)
+    )
+    return [
+        f"- {form[0].upper()}{form[1:]}: {told}; correlation {correlation:+.2f};",
+        f"  spheres scatter about it by {_scatter(curves):.3f}.",
+    ]
+
+
+def _scatter(curves: Sequence[Recovery | GaussianRecovery]) -> float:
+    return float(np.mean([curve.scatter for curve in curves]))
 
 
 def main() -> None:
@@ -268,9 +291,10 @@ INTRODUCTION = (
     "Scanner `clinical`: 11 mm point spread, 5 % of the activity as a haze, tomographic noise, 4.8 mm voxels, 30 minutes, 9.3 cps/MBq",
     "per head. Counts are those of a tomogram corrected for attenuation. Aims: sensitivity within 1 %, recovery coefficients within 0.03.",
     "",
-    "A coefficient is (m - b)/(c - b): mean within the sphere's own surface, true background, true concentration. The curve",
-    "RC = 1/(1 + (β/v)^γ) is no law: it comes no nearer than 0.03 to the recovery of a Gaussian blur over spheres of 10 to 60 mm. Its",
-    "uncertainty holds that misfit as scatter between spheres. The column on the right is the same blur on endlessly fine voxels.",
+    "A coefficient is (m - b)/(c - b): mean within the sphere's own surface, true background, true concentration. The formula",
+    "RC = 1/(1 + (β/v)^γ) comes no nearer than 0.03 to the recovery of a Gaussian blur over spheres of 10 to 60 mm; its uncertainty",
+    "holds that misfit as scatter between spheres. A Gaussian with a plateau is used where spheres scatter less than half as much",
+    "about it. *Curve* is the used one. The column on the right is the same blur on endlessly fine voxels.",
     "",
     "## Spheres in a cylinder",
     "",
