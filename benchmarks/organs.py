@@ -157,7 +157,7 @@ def main() -> None:
         "",
         "## What it costs",
         "",
-        "Two drawings (the second tells how far the first can be trusted), on this machine's CPU; peak memory of the whole process.",
+        "Two drawings, of which the mean counts (their difference tells how far it can be trusted), on this machine's CPU; peak memory of the whole process.",
         "",
         *table(costs),
         "",
