@@ -157,7 +157,7 @@ def main() -> None:
         "",
         "## What it costs",
         "",
-        "Two drawings, of which the mean counts (their difference tells how far it can be trusted), on this machine's CPU; peak memory of the whole process.",
+        "Two drawings, of which the mean counts (their difference tells how far to trust it), on this CPU; peak memory of the process.",
         "",
         *table(costs),
         "",
