@@ -35,6 +35,9 @@ COMPACT: Final = frozenset(
 """Organs whose outline is that of their uptake; what is hollow, or hot in a part of itself, has no one concentration to give back.
 Lesions are compact, too."""
 
+NOTHING_AROUND: Final = 1e-6
+"""Of its activity, that leaves a region which borders on nothing, by rounding."""
+
 LEAST_LEFT: Final = 0.25
 """A region that owes more than three quarters of its activity to its neighbours is not known by taking it from them."""
 
@@ -131,7 +134,9 @@ def _spheres_ml(regions: Filled, contours: Labels, fwhm_mm: float) -> dict[int, 
 def _contrasts(means: Array, seen: Array) -> Array:
     """Return which share of the measured means ``(scans, regions)`` stands above what surrounds each region, as blur weighs it."""
     own = np.diag(seen)
-    around = (means @ seen.T - means * own) / (1.0 - own)
+    others = means @ seen.T - means * own
+    # what fills the image borders on nothing
+    around = np.divide(others, 1.0 - own, out=np.zeros_like(others), where=own < 1.0 - NOTHING_AROUND)
     return np.asarray(np.divide(means - around, means, out=np.zeros_like(means), where=means > 0).clip(-1.0, 1.0))
 
 

@@ -139,8 +139,8 @@ def far(regions: Filled, sigma_mm: float) -> Array:
         axes = [np.arange(span.start, span.stop) // s for span, s in zip(box, step, strict=True)]
         np.add.at(coarse[index], np.ix_(*axes), share)
     sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
-    hazes = [ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse]
-    common = np.array([[(one * haze).sum() for haze in hazes] for one in coarse]) / np.prod(step)
+    hazes = np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse])
+    common = coarse.reshape(len(coarse), -1) @ hazes.reshape(len(hazes), -1).T / np.prod(step)
     return np.asarray(common / regions.volumes[:, None])
 
 

@@ -163,3 +163,11 @@ def test_a_recovery_below_three_tenths_and_a_missing_curve_ask_for_a_look(curve)
     assert recovery_flags(0.3) == recovery_flags(None) == ()
     assert [flag.code for flag in curve_flags("recovery", [curve, None])] == ["NO_RECOVERY_CURVE"]
     assert curve_flags("off", [None]) == curve_flags("recovery", [curve]) == ()
+
+
+def test_a_region_that_fills_the_image_borders_on_nothing(curve):
+    whole = Labels(np.ones(GRID.shape, dtype=np.uint8), {1: "body"}, GRID)
+    scan = Image(np.full(GRID.shape, LEVEL, dtype=np.float32), Quantity.ACTIVITY_CONCENTRATION, GRID)
+    found = found_in([scan], [curve], whole, np.ones_like(BODY))
+    assert found.contrast["body"][0] == pytest.approx(1.0)
+    assert found.activity_bq["body"][0] == pytest.approx(LEVEL * whole.voxels.size * GRID.voxel_ml, rel=1e-4)
