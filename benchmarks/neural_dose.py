@@ -102,7 +102,7 @@ def made(work: Path, seed: int, label_maps: Path | None, histories: int) -> tupl
         with np.load(tissue_path) as file:
             case = case_of(seed, file["tissue"], world())
         if not given_path.exists():
-            write_given(given(seed, case, _curve(conditions(seed).camera.fwhm_mm), world()), given_path)
+            write_given(given(seed, case, _curve(conditions(seed).camera), world()), given_path)
         if not true_path.exists():
             dose = true(seed, case, world(), histories=histories)
             one = read_given(given_path)
@@ -114,8 +114,8 @@ def made(work: Path, seed: int, label_maps: Path | None, histories: int) -> tupl
 
 
 @cache
-def _curve(fwhm_mm: float) -> Recovery:
-    return curve(Camera(fwhm_mm=fwhm_mm))
+def _curve(camera: Camera) -> Recovery:
+    return curve(camera)
 
 
 def _box_of(part: Grid, whole: Grid) -> tuple[slice, ...]:
