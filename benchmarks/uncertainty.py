@@ -176,9 +176,10 @@ def rows_of(report: Report, virtual: VirtualPatient) -> list[dict[str, Any]]:
 
 def _union(row: RegionDose, truths: Mapping[str, TrueRegion]) -> TrueRegion:
     """Return the truth of what a row says it holds: where a contour errs, a lesion at an organ's edge may lie in it or not."""
-    parts = [truths["liver_without_lesions" if name == "liver" else name] for name in row.members]
-    if row.name != "liver" or not parts:
+    if row.name != "liver":
         return truths[row.name]
+    # without members the row is the parenchyma alone
+    parts = [truths["liver_without_lesions" if name == "liver" else name] for name in row.members or ("liver",)]
     mass_kg = sum(part.mass_kg for part in parts)
     dose_gy = sum(part.absorbed_dose_gy * part.mass_kg for part in parts) / mass_kg
     return replace(truths[row.name], tia_bq_s=sum(part.tia_bq_s for part in parts), mass_kg=mass_kg, absorbed_dose_gy=dose_gy)
