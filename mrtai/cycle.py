@@ -96,7 +96,7 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
     """Return every region's fitted curve, the TIA map they add up to, and its uncertainty where voxels have curves of their own."""
     labels = largest_share(contours, aligned.density.grid)
     curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
-    blur = partial_volume(aligned.spects, curves, contours, labels, aligned.body, protocol.spect_fwhm_mm)
+    blur = partial_volume(aligned.spects, curves, contours, labels, aligned.body, protocol.spect_fwhm_mm, aligned.in_view)
     fits = region_fits(aligned, labels, protocol, engines.kinetics, blur)
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])

@@ -14,7 +14,8 @@ INTENDED_USE: Final = "Research use only. Not a medical device. Decision support
 UNCERTAINTY: Final = (
     "Every ± of Ã, dose and BED is one standard uncertainty (k = 1) of the whole chain after the EANM guidance (Gear 2018): the outline of "
     "the contour, which acts through counts, recovery and mass at once, the recovery curve and how far spheres lie off it, what blur moved "
-    "where nothing gave it back (partial volume), registration, calibration and dead time where files state them, the curve fit with its "
+    "and was not moved back, or a share of what was (partial volume), registration, calibration and dead time where files state them, the "
+    "curve fit with its "
     "population, and the dose engine. Where an input is known to no better than 5 % the result was drawn, not linearised. Not in it: "
     "scatter and attenuation correction, motion, and contours that are wrong rather than inexact. D98 to D2 are as uncertain as the mean "
     "at least; noise and blur between voxels are not in that."
@@ -163,11 +164,11 @@ def _partial_volume(document: Json, protocol: Protocol) -> str:
     """Return what was done about activity that blur moved out of regions."""
     if protocol.dose_engine == "neural":
         return "No recovery correction was made: the dose engine takes blur back itself, where NEURAL_OUTSIDE is not flagged."
-    rows = [row for row in document["regions"] if row["recovery"] is not None]
-    if not rows:
+    if all(row["absorbed_dose_gy"]["with_recovery"] is None for row in document["regions"] if row["absorbed_dose_gy"]):
         return "No partial-volume (recovery) correction was made."
+    rows = [row for row in document["regions"] if row["recovery"] is not None]
     listed = ", ".join(f"{plain(row['name'])} {row['recovery']:.2f}" for row in rows)
-    words = f"Recovery coefficients of the compact regions, by their shape: {listed}."
+    words = f"Recovery coefficients of the compact regions, by their shape: {listed or 'none is drawn'}."
     if protocol.partial_volume == OFF:
         return f"{words} No partial-volume correction was made; the doses with it are stated beside."
     return (

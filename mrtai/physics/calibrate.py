@@ -115,7 +115,7 @@ def pooled(points: Sequence[Sequence[SphereRecovery]]) -> tuple[SphereRecovery, 
 def fitted_recovery(spheres: Sequence[SphereRecovery]) -> tuple[Recovery, float]:
     """Return RC = 1/(1 + (β/v)^γ) with its covariance, and the scatter of spheres about the curve that counts beyond their noise.
 
-    A Gaussian with a plateau is fitted, too; where spheres scatter less than half as much about it, more than luck does, it counts.
+    A Gaussian with a plateau is fitted, too; where spheres scatter less than half as much about it, it counts.
 
     Raises:
         DosimetryError: recoveries that no such curve goes through.
@@ -129,7 +129,7 @@ def fitted_recovery(spheres: Sequence[SphereRecovery]) -> tuple[Recovery, float]
         raise _unfitted(rc, "a parameter that the spheres do not determine")
     gaussian = _fitted_gaussian(volume_ml, rc, noise)
     if gaussian is not None and not gaussian.scatter < CLOSER * between:
-        gaussian = None
+        gaussian = None  # luck brings spheres of the other form so close in one of ten phantoms
     recovery = Recovery(float(beta), float(gamma), _symmetric(covariance), between, gaussian)
     return recovery, used(recovery).scatter
 
@@ -138,9 +138,9 @@ def _fitted_gaussian(volume_ml: Array, rc: Array, noise: Array) -> GaussianRecov
     """Return the Gaussian with a plateau, None where spheres do not determine one."""
     try:
         (fwhm_mm, plateau), covariance, between = _fitted(_gaussian, START, volume_ml, rc, noise)
+        return GaussianRecovery(float(fwhm_mm), float(plateau), _symmetric(covariance), between)
     except (RuntimeError, ValueError, OptimizeWarning):
         return None
-    return GaussianRecovery(float(fwhm_mm), float(plateau), _symmetric(covariance), between) if np.isfinite(covariance).all() else None
 
 
 def _fitted(form: Form, start: tuple[float, float], volume_ml: Array, rc: Array, noise: Array) -> tuple[Array, Array, float]:

@@ -15,10 +15,11 @@ from scipy import ndimage
 
 from mrtai.physics.measure import REMAINDER
 from mrtai.physics.recovery import LEAST_RECOVERY, coefficient
-from mrtai.physics.spill import Filled, equivalent_sphere_ml, far, filled, kept_share, near
+from mrtai.physics.spill import Filled, equivalent_sphere_ml, far, filled, kept_share, near, sigma_of_shares
+from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.calibration import Recovery
 from mrtai.values.flag import Flag, Severity
-from mrtai.values.grid import Array
+from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.protocol import PARTIAL_VOLUME
@@ -69,7 +70,7 @@ NONE: Final = PartialVolume()
 
 
 def is_compact(name: str) -> bool:
-    """Return True for regions that blur's losses are given back to."""
+    """Return True for regions whose recovery a curve of spheres tells."""
     return name in COMPACT or is_lesion(name)
 
 
@@ -80,6 +81,7 @@ def partial_volume(
     labels: Labels,
     body: NDArray[np.bool_],
     fwhm_mm: float,
+    in_view: Sequence[NDArray[np.bool_]] = (),
 ) -> PartialVolume:
     """Return what blur did to all regions, with what the compact ones recover and true activities where all scans have a curve.
 
@@ -90,12 +92,14 @@ def partial_volume(
         labels: the same regions on the common grid.
         body: outline on the common grid, shape ``(z, y, x)``.
         fwhm_mm: resolution of the scans, where no curve says it; what a shape's sphere is hardly depends on it.
+        in_view: where each scan reaches on the common grid; none where all reach everywhere.
     """
     names = {**labels.names, 0: REMAINDER}
     regions = filled(contours, labels.grid, body)
     spheres_ml = _spheres_ml(regions, contours, fwhm_mm)
-    means = np.array([regions.means(spect.voxels) for spect in spects])
-    contrast = _contrasts(means, near(regions, fwhm_mm))
+    views: Sequence[NDArray[np.bool_] | None] = in_view or [None] * len(spects)
+    means = np.array([regions.means(spect.voxels, view) for spect, view in zip(spects, views, strict=True)])
+    contrast = _contrasts(means, near(regions, np.full(3, fwhm_mm / FWHM_PER_SIGMA)))
     found = PartialVolume(
         sphere_ml={names[value]: sphere_ml for value, sphere_ml in spheres_ml.items()},
         contrast={names[value]: of for value, of in zip(regions.values, contrast.T, strict=True) if value},
@@ -105,7 +109,7 @@ def partial_volume(
         return found
     compact = {value: sphere_ml for value, sphere_ml in spheres_ml.items() if is_compact(names[value])}
     coefficients = {names[value]: tuple(coefficient(curve, sphere_ml) for curve in known) for value, sphere_ml in compact.items()}
-    seen = {curve: _transfer(regions, curve, compact, fwhm_mm) for curve in set(known)}
+    seen = {curve: _transfer(regions, curve, compact, contours.grid, fwhm_mm) for curve in set(known)}
     true = np.array([np.linalg.solve(seen[curve], of_scan) for curve, of_scan in zip(known, means, strict=True)])
     true = np.where(means > 0, np.maximum(true, LEAST_LEFT * means), means)
     voxel_ml = labels.grid.voxel_ml
@@ -140,16 +144,23 @@ def _contrasts(means: Array, seen: Array) -> Array:
     return np.asarray(np.divide(means - around, means, out=np.zeros_like(means), where=means > 0).clip(-1.0, 1.0))
 
 
-def _transfer(regions: Filled, curve: Recovery, compact: Mapping[int, float], fwhm_mm: float) -> Array:
-    """Return what a scan shows in one region of another's concentration, shape ``(regions, regions)``; ``compact``: their spheres [mL]."""
+def _transfer(regions: Filled, curve: Recovery, compact: Mapping[int, float], drawn: Grid, fwhm_mm: float) -> Array:
+    """Return what a scan shows in one region of another's concentration, shape ``(regions, regions)``.
+
+    ``compact``: their spheres [mL]; ``drawn``: grid of the contours. What a compact region keeps by the curve more or less than by its
+    shape, its surroundings show less or more of in it. A haze is no part of a sphere's recovery, but of a large organ's.
+    """
     gaussian = curve.gaussian
-    seen = near(regions, fwhm_mm if gaussian is None else gaussian.fwhm_mm)
-    if gaussian is not None:
-        seen = gaussian.plateau * seen + (1.0 - gaussian.plateau) * far(regions, HAZE_SIGMA_MM)
+    plateau = 1.0 if gaussian is None else gaussian.plateau
+    blur_mm = np.full(3, fwhm_mm / FWHM_PER_SIGMA) if gaussian is None else sigma_of_shares(gaussian.fwhm_mm, regions.grid, drawn)
+    seen = near(regions, blur_mm)
     for index, value in enumerate(regions.values):
-        if value in compact:
-            seen[index, index] = coefficient(curve, compact[value])
-    return seen
+        own = seen[index, index]
+        if value in compact and own < 1.0 - NOTHING_AROUND:
+            kept = coefficient(curve, compact[value]) / plateau
+            seen[index] *= max(1.0 - kept, 0.0) / (1.0 - own)
+            seen[index, index] = kept
+    return seen if gaussian is None else plateau * seen + (1.0 - plateau) * far(regions, HAZE_SIGMA_MM)
 
 
 def recovery_flags(recovered: float | None, partial_volume: str = RECOVERY) -> tuple[Flag, ...]:

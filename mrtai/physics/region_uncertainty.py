@@ -47,8 +47,8 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 
 
 UNEVEN: Final = {True: 0.05, False: 0.12}
-"""Of what was moved to or from a region, compact or not, so much is off: root mean square in virtual patients, whose uptake is even (of the
-spine, a shell about hotter marrow, 0.17; docs/validation/recovery.md)."""
+"""Of what a compact region lost, or else of what was moved to or from a region, so much is off: root mean square in virtual patients, whose
+uptake is even (of the spine, a shell about hotter marrow, more; docs/validation/recovery.md)."""
 
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
@@ -118,7 +118,7 @@ def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwh
     excess = float(shares @ fits.blur.excess[name])
     if not corrected:
         return contrast, abs(1.0 / (1.0 + excess) - 1.0)
-    return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), UNEVEN[is_compact(name)] * abs(excess)
+    return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), UNEVEN[is_compact(name) and excess < 0] * abs(excess)
 
 
 def _worst_curve(volume_ml: float, aligned: Aligned, protocol: Protocol) -> Recovery | None:

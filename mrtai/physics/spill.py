@@ -31,6 +31,9 @@ at 2.5 mm under 11 mm, 9 and 1.3 % at 4.8 mm."""
 
 SPHERES_ML: Final = (1e-4, 1e7)
 
+FINER: Final = 0.8
+"""Contours on voxels below this share of the image's fill parts of them."""
+
 FARTHEST_STEP: Final = 6.0
 """Points of the lattice of a haze to its standard deviation."""
 
@@ -88,10 +91,17 @@ class Filled:
         """Volume of each region in voxels of the grid, shape ``(regions,)``."""
         return np.array([share.sum(dtype=np.float64) for share in self.shares])
 
-    def means(self, voxels: NDArray[np.float32]) -> Array:
-        """Return a scan's mean in each region, where voxels count by the share that it fills, shape ``(regions,)``."""
-        sums = [(voxels[box] * share).sum(dtype=np.float64) for box, share in zip(self.where, self.shares, strict=True)]
-        return np.asarray(sums / self.volumes)
+    def means(self, voxels: NDArray[np.float32], view: NDArray[np.bool_] | None = None) -> Array:
+        """Return a scan's mean in each region, where voxels count by the share that it fills, shape ``(regions,)``.
+
+        ``view``: where the scan reaches, shape of the grid, None for everywhere; of what it does not see at all the mean is 0.
+        """
+        found = []
+        for box, share in zip(self.where, self.shares, strict=True):
+            weight = share if view is None else share * view[box]
+            total = float(weight.sum(dtype=np.float64))
+            found.append(float((voxels[box] * weight).sum(dtype=np.float64)) / total if total > 0 else 0.0)
+        return np.array(found)
 
 
 def filled(contours: Labels, grid: Grid, body: NDArray[np.bool_]) -> Filled:
@@ -110,12 +120,25 @@ def filled(contours: Labels, grid: Grid, body: NDArray[np.bool_]) -> Filled:
     return Filled(tuple(found), tuple(where for where, _ in found.values()), tuple(shares for _, shares in found.values()), grid)
 
 
-def near(regions: Filled, fwhm_mm: float) -> Array:
+def sigma_of_shares(fwhm_mm: float, grid: Grid, drawn: Grid) -> Array:
+    """Return what is left of a measured resolution for shares of voxels to be blurred with [mm], ``(x, y, z)``.
+
+    Spheres that are measured by shares see the point spread, the image's voxels, a²/12, and the shares' averaging, as much again. Shares
+    that are blurred and weighed bring both along; where contours lie on voxels as coarse as the image's, only one.
+    """
+    sigma_mm = fwhm_mm / FWHM_PER_SIGMA
+    voxels = 2.0 if float(drawn.spacing_mm.mean()) < FINER * float(grid.spacing_mm.mean()) else 1.0
+    squared = sigma_mm**2 - voxels * grid.spacing_mm**2 / 12.0
+    return np.asarray(np.sqrt(np.maximum(squared, (sigma_mm / 2.0) ** 2)))
+
+
+def near(regions: Filled, sigma_mm: Array) -> Array:
     """Return what a Gaussian shows in one region of another's even activity, shape ``(regions, regions)``.
 
-    Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body.
+    Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body. ``sigma_mm``: along
+    ``(x, y, z)``.
     """
-    sigma = fwhm_mm / FWHM_PER_SIGMA / regions.grid.spacing_mm[::-1]
+    sigma = sigma_mm[::-1] / regions.grid.spacing_mm[::-1]
     margin = np.ceil(REACH * sigma).astype(int)
     common = np.zeros((len(regions.values),) * 2)
     for j, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):

@@ -9,6 +9,9 @@ FORMULA_SCATTER: Final = 0.02
 """By how much spheres of 10 to 60 mm lie off the best curve where a file does not say: that of a Gaussian blur itself, root mean square."""
 
 
+PLATEAU: Final = (0.5, 1.1)
+"""Of the activity of a large object; what a reconstruction overshoots at edges makes more than 1."""
+
 Covariance = tuple[tuple[float, float], tuple[float, float]]
 KNOWN_EXACTLY: Final[Covariance] = ((0.0, 0.0), (0.0, 0.0))
 
@@ -28,6 +31,9 @@ class GaussianRecovery:
 
     def __post_init__(self) -> None:
         _require_curve({"fwhm_mm": self.fwhm_mm, "plateau": self.plateau}, self.covariance, self.scatter)
+        low, high = PLATEAU
+        if not low <= self.plateau <= high:
+            raise ValueError(f"recovery: a plateau from {low} to {high} is needed, got {self.plateau}")
 
 
 @dataclass(frozen=True, slots=True)

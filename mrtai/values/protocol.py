@@ -71,9 +71,10 @@ class Protocol:
         check_histories: of that engine, where it is Monte Carlo.
         progeny: where the nuclide's progeny decay.
         tia_map: how a region's integral is shared by its voxels: ``shares``, by mean activity, or ``voxel-fit``, each by its own curve.
-        partial_volume: ``recovery`` gives compact regions back what blur moved out of them; ``off`` only shows what that would be.
+        partial_volume: ``recovery`` moves back what blur moved between regions; ``off`` only shows what that would be.
         recovery: the recovery curve of scans that come without a calibration's, None where there is none.
-        spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties.
+        spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties, and to what
+            falls on neighbours where a recovery curve does not say it.
         most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
         gates: severity by code of flags that the site weighs in its own way.
         equivalence: margin that a comparison with other results is tested against.

@@ -9,7 +9,7 @@ from mrtai.physics.calibrate import camera_fit, fitted_recovery
 from mrtai.physics.dead_time import dead_time_of, fitted_dead_time
 from mrtai.physics.recovery import coefficient, used
 from mrtai.physics.uncertainty_inputs import content_ml
-from mrtai.values.calibration import Recovery
+from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.phantom import Sphere, SphereRecovery
 from mrtai.values.refusal import DosimetryError
 from tests.physics.blurred_spheres import GRID, HALF_LIFE_H, SENSITIVITY, SPHERES, phantom, scan
@@ -94,6 +94,14 @@ def test_where_luck_may_have_brought_spheres_closer_the_guidances_formula_counts
     rng = np.random.default_rng(8)
     others = [fitted_recovery(spheres(0.002, rng.normal(0, 0.03, len(DIAMETERS_MM))))[0].gaussian for _ in range(60)]
     assert sum(gaussian is not None for gaussian in others) <= 6
+
+
+def test_a_plateau_that_no_camera_has_is_no_curve():
+    few = [SphereRecovery(d, np.pi / 6 * (d / 10) ** 3, rc, 1.4e-4) for d, rc in ((8.0, 0.34), (10.0, 0.58), (13.0, 1.06))]
+    assert fitted_recovery(few)[0].gaussian is None
+    for plateau in (0.4, 95.3):
+        with pytest.raises(ValueError, match="plateau"):
+            GaussianRecovery(11.0, plateau)
 
 
 def test_the_covariance_is_that_of_many_fits():

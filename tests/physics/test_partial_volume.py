@@ -171,3 +171,27 @@ def test_a_region_that_fills_the_image_borders_on_nothing(curve):
     found = found_in([scan], [curve], whole, np.ones_like(BODY))
     assert found.contrast["body"][0] == pytest.approx(1.0)
     assert found.activity_bq["body"][0] == pytest.approx(LEVEL * whole.voxels.size * GRID.voxel_ml, rel=1e-4)
+
+
+@pytest.mark.parametrize("worse", [1.0, 4.0])
+def test_an_even_activity_stays_even_whatever_the_curve_says(curve, worse):
+    """A camera's curve and the resolution that a protocol states may not agree: no contrast, no change."""
+    even = Image(np.full(GRID.shape, LEVEL, dtype=np.float32), Quantity.ACTIVITY_CONCENTRATION, GRID)
+    found = found_in([even], [replace(curve, beta_ml=worse * curve.beta_ml)], labels("lesion_1"), np.ones_like(BODY))
+    assert found.activity_bq["lesion_1"][0] == pytest.approx(LEVEL * SPHERE.sum() * GRID.voxel_ml, rel=1e-3)
+
+
+def test_what_a_scan_does_not_see_of_a_neighbour_still_spills(curve):
+    """The hot half of the body ends out of view; what it does to a cold region within is taken from it all the same; 5 %."""
+    cold = np.abs(RADIUS_MM - 30.0) < 4.0
+    truth = np.where(SPHERE, HOT, np.where(cold, LEVEL / 4, np.where(BODY, LEVEL, 0.0))).astype(np.float32)
+    scan = ndimage.gaussian_filter(truth, SIGMA)
+    view = np.ones(GRID.shape, dtype=bool)
+    view[:10] = False
+    scan = np.where(view, scan, np.float32(0.0))
+    regions = Labels(np.where(SPHERE, 1, np.where(cold, 2, 0)).astype(np.uint8), {1: "lesion_1", 2: "stomach"}, GRID)
+    spect = Image(scan, Quantity.ACTIVITY_CONCENTRATION, GRID)
+    found = partial_volume([spect], [curve], regions, regions, BODY, FWHM_MM, [view])
+    assert found.activity_bq["stomach"][0] == pytest.approx(LEVEL / 4 * cold.sum() * GRID.voxel_ml, rel=0.05)
+    blind = partial_volume([spect], [curve], regions, regions, BODY, FWHM_MM)
+    assert blind.activity_bq["stomach"][0] > 1.1 * found.activity_bq["stomach"][0]

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
-from mrtai.physics.spill import equivalent_sphere_ml, far, kept_share, near
+from mrtai.physics.spill import equivalent_sphere_ml, far, kept_share, near, sigma_of_shares
 from mrtai.physics.spill import filled as shares_filled
 from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.units import FWHM_PER_SIGMA
@@ -92,7 +92,7 @@ def test_blur_shows_each_region_in_the_others_as_the_blurred_image_does():
     labels, body = boxes()
     regions = shares_filled(labels, labels.grid, body)
     assert regions.values == (1, 2, 0)
-    seen = near(regions, FWHM_MM)
+    seen = near(regions, np.full(3, SIGMA_MM))
     sigma = FWHM_MM / FWHM_PER_SIGMA / 3.0
     masks = [labels.voxels == 1, labels.voxels == 2, (labels.voxels == 0) & body]
     for j, source in enumerate(masks):
@@ -119,3 +119,20 @@ def test_a_region_that_reaches_no_voxel_of_the_scan_is_left_out():
     elsewhere = Grid.axial((40,) * 3, (3.0,) * 3)
     away = Grid(elsewhere.shape, elsewhere.spacing_mm, elsewhere.origin_mm + np.array([0.0, 0.0, 400.0]), elsewhere.direction)
     assert shares_filled(labels, away, body).values == (0,)
+
+
+def test_blurred_shares_bring_the_voxels_along():
+    image, fine = Grid.axial((40,) * 3, (4.8,) * 3), Grid.axial((40,) * 3, (1.6,) * 3)
+    assert sigma_of_shares(11.9, image, fine) == pytest.approx(np.sqrt((11.9 / FWHM_PER_SIGMA) ** 2 - 4.8**2 / 6), rel=1e-9)
+    assert sigma_of_shares(11.9, image, image) == pytest.approx(np.sqrt((11.9 / FWHM_PER_SIGMA) ** 2 - 4.8**2 / 12), rel=1e-9)
+    assert sigma_of_shares(4.0, image, fine) == pytest.approx(2.0 / FWHM_PER_SIGMA)
+
+
+def test_a_mean_is_of_what_the_scan_sees():
+    labels, body = boxes()
+    regions = shares_filled(labels, labels.grid, body)
+    scan, view = np.where(labels.voxels == 1, 5.0, 1.0).astype(np.float32), np.ones(body.shape, dtype=bool)
+    scan[20:], view[20:] = 0.0, False
+    assert regions.means(scan, view) == pytest.approx([5.0, 1.0, 1.0])
+    assert regions.means(scan)[0] == pytest.approx(2.5)
+    assert regions.means(scan, np.zeros_like(view)) == pytest.approx([0.0, 0.0, 0.0])
