@@ -121,7 +121,7 @@ def filled(contours: Labels, grid: Grid, body: NDArray[np.bool_]) -> Filled:
 
 
 def sigma_of_shares(fwhm_mm: float, grid: Grid, drawn: Grid) -> Array:
-    """Return what is left of a measured resolution for shares of voxels to be blurred with [mm], ``(x, y, z)``.
+    """Return what is left of a measured resolution for shares of voxels to be blurred with [mm], shape ``(3,)`` along x, y, z.
 
     Spheres that are measured by shares see the point spread, the image's voxels, a²/12, and the shares' averaging, as much again. Shares
     that are blurred and weighed bring both along; where contours lie on voxels as coarse as the image's, only one.
