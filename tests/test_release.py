@@ -77,6 +77,20 @@ def test_the_objects_are_those_of_the_case(exported):
     assert not any(b"Zaphod" in path.read_bytes() or "Zaphod" in path.name for path in elsewhere)
 
 
+def test_an_export_compared_with_its_case_has_the_same_contours_and_dose(exported, home):
+    _, case = exported
+    assert main(["validate", str(case), str(case / "dicom"), "--out", str(home / "compared")]) == 0
+    found = json.loads((home / "compared" / "validation.json").read_text())
+    assert {one["region"] for one in found["unmatched"]} == {"body", "remainder"}  # no contours
+    by_region = {one["region"]: one for one in found["pairs"]}
+    assert {"liver", "liver_without_lesions", "kidneys", "tumour_total"} <= set(by_region)
+    assert min(one["contour"]["dice"] for one in found["maps"]["regions"]) == 1.0
+    assert all(one["passed"] == one["points"] > 0 for cycle in found["maps"]["cycles"] for one in cycle["gamma"])
+    for name, pair in by_region.items():
+        # voxels of the dose that two regions share alike fall to either
+        assert pair["manual"]["absorbed_dose"] == pytest.approx(pair["automatic"]["absorbed_dose"], rel=0.02), name
+
+
 def test_a_second_export_changes_nothing(exported):
     study, case = exported
     before = {path.name: path.read_bytes() for path in (case / "dicom").iterdir()}

@@ -13,7 +13,7 @@ from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from mrtai.io.dicom_pixels import require_honest_size
 from mrtai.io.dicom_tree import Instance
 from mrtai.io.nifti import grid_of_affine
-from mrtai.io.region_names import SourceRegion, region_kind, region_names, require_free_names
+from mrtai.io.region_names import PARENCHYMA, SourceRegion, region_kind, region_names, require_free_names
 from mrtai.physics.polygon import inside_fraction
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
@@ -116,6 +116,10 @@ def read_seg(instance: Instance) -> Contours:
 
 
 def _exclusive(regions: Sequence[SourceRegion], drawn: Mapping[int, NDArray[np.bool_]], grid: Grid, origin: str, where: str) -> Contours:
+    if PARENCHYMA in {region.label for region in regions}:
+        # an object of ours: its liver is the sum of what is drawn as parenchyma and lesions
+        regions = [region for region in regions if region.label != "liver"]
+        drawn = {region.number: drawn[region.number] for region in regions}
     require_free_names(regions, where)
     names = region_names(regions)
     twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})

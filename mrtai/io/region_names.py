@@ -13,13 +13,14 @@ from mrtai.values.refusal import DosimetryError
 LESION = re.compile(r"^(lesion|tumou?r|met|gtv)", re.IGNORECASE)
 EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
 SIDE_FIRST = re.compile(r"(left|right)_(.+)")
-RESERVED = frozenset({"tumour_total", "liver_without_lesions"})
+PARENCHYMA = "liver_without_lesions"
+RESERVED = frozenset({"tumour_total", PARENCHYMA})
 """Regions that reports make themselves; a contour of that name would stand in for them."""
 
 LONGEST_CODE, CODE_DIGEST, LONGEST_LABEL = 16, 6, 64
 UNWRITABLE = re.compile(r"[\\\x00-\x1f\x7f]")
 
-UNIONS = frozenset({"kidneys", "lungs", "liver_without_lesions", "tumour_total"})
+UNIONS = frozenset({"kidneys", "lungs", PARENCHYMA, "tumour_total"})
 
 
 @dataclass(frozen=True, slots=True)

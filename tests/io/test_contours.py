@@ -104,6 +104,17 @@ def test_a_reserved_name_is_refused_in_a_seg_unless_its_code_says_what_it_is(tmp
     assert refusal.value.code == "RESERVED_REGION_NAME"
 
 
+def test_an_edited_seg_of_ours_comes_back_as_the_regions_it_was_made_of(tmp_path):
+    """Ours holds the whole liver and its parenchyma, both with the liver's code; the sum is made again from what is drawn."""
+    spect, whole, lesion = pt_series(start_of(24), numbers(shape=SHAPE)), np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
+    lesion[:1, :2, :2] = True
+    drawn = {"liver": (whole, codes.SCT.Liver), "liver_without_lesions": (whole & ~lesion, codes.SCT.Liver), "lesion_1": (lesion, None)}
+    save(tmp_path, spect, seg(spect, drawn))
+    contours = read_study(tmp_path, protocol=PROTOCOL, pseudonym_key=KEY).time_points[0].contours
+    assert sorted(contours.names.values()) == ["lesion_1", "liver"]
+    assert np.array_equal(contours.mask("lesion_1"), lesion) and np.array_equal(contours.mask("liver"), whole & ~lesion)
+
+
 def numberless(structure):
     del structure.ROIContourSequence[0].ReferencedROINumber
 
