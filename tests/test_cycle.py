@@ -281,6 +281,7 @@ def test_another_patients_cycle_is_refused_as_prior(ideal, tmp_path, capsys):
     assert not (tmp_path / "case").exists()
 
 
+@pytest.mark.slow
 def test_blood_samples_give_the_red_marrow_a_second_dose(tmp_path):
     study = simulated(tmp_path, "--scanner", "ideal", "--kinetics", "mono", "--seed", "1", "--format", "nifti")
     t_h = np.array([0.5, 1, 2, 6, 24, 48, 72])

@@ -115,6 +115,7 @@ def test_odd_frames_share_bytes_and_come_back(source, tmp_path):
     require_proven(made_case(Labels(voxels, {1: "liver", 2: "spleen", 3: "lesion_1"}, grid)), source, tmp_path)
 
 
+@pytest.mark.slow
 def test_sixty_regions_and_one_of_a_million_voxels(source, tmp_path):
     grid = grid_of(shape=(104, 104, 104), spacing_mm=(2.0, 2.0, 2.0))
     voxels = np.zeros(grid.shape, np.uint8)

@@ -69,6 +69,7 @@ def test_spheres_of_lutetium_have_the_monte_carlo_self_dose(reference, volume_ml
     assert dose.dose_gy == pytest.approx(s_gy, rel=3 * RELATIVE_SE + 2e-3)
 
 
+@pytest.mark.slow
 def test_the_stated_error_is_the_spread_over_seeds(kernel_of, monkeypatch):
     monkeypatch.setattr(pairs, "BATCH", 4000)
     monkeypatch.setattr(pairs, "RELATIVE_SE", 0.02)
