@@ -24,6 +24,7 @@ from mrtai.values.compared_images import CycleImages
 from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import PARENCHYMA
 from mrtai.values.report import Aligned
 from mrtai.values.study import TimePoint
 from mrtai.values.validation import IMAGES, SAME_TIME_H, Attribution, ComparedCycle, Contribution, NotRecomputed, RegionPair
@@ -32,8 +33,6 @@ AUTO, MANUAL = "automatic", "manual"
 SIDES: Final = (AUTO, MANUAL)
 STATED_DIGITS: Final = 1e-6
 """Integrals that agree to the digits kept in ``results.json`` are the same."""
-
-PARENCHYMA: Final = "liver_without_lesions"
 
 Corner = Mapping[str, str]
 """By step, the side that it is taken from."""

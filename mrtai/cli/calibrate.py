@@ -96,7 +96,7 @@ def _table(fit: "CameraFit") -> list[str]:
 
 def _form(curve: "Recovery") -> str:
     if curve.gaussian is None:
-        return f"1/(1 + (v/{curve.beta_ml:.3g} mL)^-{curve.gamma:.3g})"
+        return f"1/(1 + ({curve.beta_ml:.3g} mL/v)^{curve.gamma:.3g})"
     return f"a Gaussian of {curve.gaussian.fwhm_mm:.3g} mm with a plateau of {curve.gaussian.plateau:.3f}"
 
 

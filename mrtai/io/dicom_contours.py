@@ -13,12 +13,13 @@ from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from mrtai.io.dicom_pixels import require_honest_size
 from mrtai.io.dicom_tree import Instance
 from mrtai.io.nifti import grid_of_affine
-from mrtai.io.region_names import PARENCHYMA, SourceRegion, region_kind, region_names, require_free_names
+from mrtai.io.region_names import SourceRegion, region_kind, region_names, require_free_names
 from mrtai.physics.polygon import inside_fraction
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
 from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import PARENCHYMA
 
 CLOSED: Final = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
 SIDES: Final = {"7771000": "left", "24028007": "right"}

@@ -9,11 +9,11 @@ from functools import cache
 from importlib.resources import files
 
 from mrtai.values.refusal import DosimetryError
+from mrtai.values.regions import PARENCHYMA
 
 LESION = re.compile(r"^(lesion|tumou?r|met|gtv)", re.IGNORECASE)
 EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
 SIDE_FIRST = re.compile(r"(left|right)_(.+)")
-PARENCHYMA = "liver_without_lesions"
 RESERVED = frozenset({"tumour_total", PARENCHYMA})
 """Regions that reports make themselves; a contour of that name would stand in for them."""
 

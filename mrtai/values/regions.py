@@ -14,6 +14,9 @@ FAMILIES: Final = {
 }
 """Families of regions that keep an agent alike, by the beginnings of their names or of words in them."""
 
+PARENCHYMA: Final = "liver_without_lesions"
+"""How the liver's exclusive region is reported, since ``liver`` holds the lesions in it."""
+
 
 def is_lesion(name: str) -> bool:
     """Return True for ``lesion_1``, ``lesion_2`` and so on."""
@@ -44,7 +47,7 @@ def unions(names: Iterable[str], lesions_in_liver: Iterable[str]) -> dict[str, t
             found[union] = members
     if "liver" in present:
         found["liver"] = ("liver", *lesions_in_liver)
-        found["liver_without_lesions"] = ("liver",)
+        found[PARENCHYMA] = ("liver",)
     lesions = tuple(name for name in present if is_lesion(name))
     if lesions:
         found["tumour_total"] = lesions
