@@ -28,6 +28,9 @@ WATER_AROUND_MM: Final = 150.0
 """Two mean free paths of a gamma of 200 keV: water further out sends back less than 1 % of the dose at the border."""
 
 COARSE_MM: Final = 10.0
+THIN: Final = 1e-3
+"""Optical length of a cell below which exp(-x) is a straight line."""
+
 MOST_BLOCKS: Final = 500_000
 """Of the lattice with its water; a larger image gets larger blocks."""
 
@@ -55,7 +58,7 @@ def photon_ratio(tia: Image, density: Image, lines: Array, cross_sections: Cross
     here = _fluence(born_in, gram_per_cm3, groups, edge_cm, threads)
     margin = np.ceil(WATER_AROUND_MM * CM_PER_MM / edge_cm[::-1]).astype(int)
     padded = np.pad(block_sum(tia.voxels, factor), [(m, m) for m in margin])
-    water = {WATER: np.ones(padded.shape, dtype=np.float32)}
+    water = {WATER: np.ones((1, 1, padded.shape[2]), dtype=np.float32)}
     core = tuple(slice(m, -m) for m in margin)
     there = _kerma(_fluence({WATER: padded}, water, groups, edge_cm, threads)[(slice(None), *core)], groups, WATER)
     floor = 1e-6 * float(there.max())
@@ -95,9 +98,7 @@ def _fluence(
         source = scattered[g] + sum(np.float32(groups.source_mev[index, g]) * decays for index, decays in born_in.items())
         if not source.any():
             continue
-        attenuation = np.zeros(source.shape, dtype=np.float32)
-        for index, density in gram_per_cm3.items():
-            attenuation += np.float32(groups.removal[index, g]) * density
+        attenuation = sum(np.float32(groups.removal[index, g]) * density for index, density in gram_per_cm3.items())
         fluence[g] = _swept(source, attenuation, edge_cm, threads)
         for index, density in gram_per_cm3.items():
             for lower in range(g + 1, count):
@@ -117,55 +118,81 @@ def directions() -> Array:
 
 
 def _swept(source: NDArray[Any], attenuation: NDArray[Any], edge_cm: Array, threads: int) -> NDArray[Any]:
-    """Return the fluence of an isotropic source over all directions, weighted evenly."""
-    wanted = [(direction, octant) for direction in directions() for octant in range(8)]
+    """Return the fluence of an isotropic source over all directions, weighted evenly.
+
+    Args:
+        source: shape ``(z, y, x)``.
+        attenuation: of the same shape, 1/cm; that of one cell where all are alike.
+        edge_cm: edges of a cell ``(x, y, z)``.
+        threads: of the CPU.
+    """
+    whole = directions()
+    # those of one direction stay together: what a cell lets through is the same for its mirror images
+    wanted = np.array_split(np.arange(8 * len(whole)), threads)
     partial = np.zeros((threads, *source.shape), dtype=np.float32)
 
     def work(row: int) -> None:
-        for direction, octant in wanted[row::threads]:
-            flips = tuple(slice(None, None, -1 if octant >> axis & 1 else 1) for axis in (2, 1, 0))
-            per_cm = direction / edge_cm
-            _sweep(source[flips], attenuation[flips], per_cm[0], per_cm[1], per_cm[2], partial[row][flips])
+        for number in np.unique(wanted[row] // 8):
+            per_cm = whole[number] / edge_cm
+            way_cm = 1.0 / per_cm.sum()
+            shares = (per_cm * way_cm).astype(np.float32)
+            through = _through(attenuation.astype(np.float64) * way_cm)
+            born = source * np.float32(way_cm)
+            for octant in wanted[row][wanted[row] // 8 == number] % 8:
+                _sweep(born, *through, *shares, *(bool(octant >> axis & 1) for axis in (2, 1, 0)), partial[row])
 
     parallel(work, threads)
-    total: NDArray[Any] = partial.sum(axis=0) / np.float32(len(wanted))
+    total: NDArray[Any] = partial.sum(axis=0) / np.float32(8 * len(whole))
     return total
 
 
-@njit(cache=True, nogil=True)
-def _sweep(source, attenuation, ax, ay, az, fluence):
-    """Add one direction's fluence, all its components positive: each cell hands on to its three neighbours downstream.
+def _through(x: Array) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return, for optical lengths x of cells: exp(-x), its mean (1 - exp(-x))/x over the cell, and (1 - mean)/x."""
+    thick = x > THIN
+    safe = np.where(thick, x, 1.0)
+    kept = np.exp(-x)
+    mean = np.where(thick, (1.0 - kept) / safe, 1.0 - 0.5 * x)
+    late = np.where(thick, (1.0 - mean) / safe, 0.5)
+    return kept.astype(np.float32), mean.astype(np.float32), late.astype(np.float32)
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _sweep(born, kept, escape, late, wx, wy, wz, back_z, back_y, back_x, fluence):
+    """Add one direction's fluence: each cell hands on to its three neighbours downstream, in shares that add up to 1.
 
     With s the mean way through a cell, what comes in decays by exp(-μ s); in + source·s = out + μ s · mean holds exactly.
+    ``born`` is source·s; ``back_z`` … say along which axes the direction is negative. Only along x must a cell wait for the last one:
+    all else is done for whole rows.
     """
-    nz, ny, nx = source.shape
-    s = 1.0 / (ax + ay + az)
-    wx, wy, wz = ax * s, ay * s, az * s
-    above = np.zeros((ny, nx), dtype=np.float32)
-    last, gone, escape = -1.0, 0.0, 1.0
-    for k in range(nz):
-        for j in range(ny):
-            before = np.float32(0.0)
+    nz, ny, nx = born.shape
+    # what leaves each cell of the slab before, and of this slab's rows before the present one
+    left = np.zeros((ny, nx), dtype=np.float32)
+    nothing = np.zeros(nx, dtype=np.float32)
+    aside = np.empty(nx, dtype=np.float32)
+    before = np.empty(nx, dtype=np.float32)
+    for a in range(nz):
+        k = nz - 1 - a if back_z else a
+        cell_k = k % kept.shape[0]
+        for b in range(ny):
+            j = ny - 1 - b if back_y else b
+            cell_j = j % kept.shape[1]
+            beside = left[j + 1 if back_y else j - 1] if b > 0 else nothing
+            row, q, target = left[j], born[k, j], fluence[k, j]
+            keep, mean, rest = kept[cell_k, cell_j], escape[cell_k, cell_j], late[cell_k, cell_j]
+            busy = False
             for i in range(nx):
-                beside = above[j - 1, i] if j > 0 else np.float32(0.0)
-                # ``above`` still holds the slab before at [j, i], and this slab's values at rows before j
-                incoming = wx * before + wy * beside + wz * above[j, i]
-                x = attenuation[k, j, i] * s
-                q = source[k, j, i] * s
-                if incoming == 0.0 and q == 0.0:
-                    above[j, i] = 0.0
-                    before = np.float32(0.0)
-                    continue
-                if x > 1e-3:
-                    if x != last:  # the same in all of a lattice of water
-                        gone = 1.0 - np.exp(-x)
-                        escape = gone / x
-                        last = x
-                    out = incoming * (1.0 - gone) + q * escape
-                    mean = incoming * escape + q * (1.0 - escape) / x
-                else:
-                    out = incoming * (1.0 - x) + q * (1.0 - 0.5 * x)
-                    mean = incoming * (1.0 - 0.5 * x) + q * 0.5
-                fluence[k, j, i] += mean
-                above[j, i] = out
-                before = np.float32(out)
+                busy |= row[i] + beside[i] + q[i] != 0
+            if not busy:
+                continue
+            for i in range(nx):
+                aside[i] = wy * beside[i] + wz * row[i]
+            for i in range(nx):
+                row[i] = aside[i] * keep[i] + q[i] * mean[i]
+            last = np.float32(0)
+            for n in range(nx):
+                i = nx - 1 - n if back_x else n
+                before[i] = last
+                last = row[i] + last * (wx * keep[i])
+                row[i] = last
+            for i in range(nx):
+                target[i] += (aside[i] + wx * before[i]) * mean[i] + q[i] * rest[i]
