@@ -331,6 +331,18 @@ def test_a_dose_known_too_badly_is_flagged_at_the_protocols_threshold():
         assert ("DOSE_UNCERTAIN" in codes(regions["spleen"]["flags"])) is flagged
 
 
+def test_an_uncertain_dose_of_no_concern_is_only_told():
+    mean_gy = draft(cycle(FALLING))[1]["spleen"]["absorbed_dose_gy"]["mean"]
+    limits = {"dose_limits_gy": {"spleen": 1e6}}
+    # far above and just below what the 95 % interval reaches, and a region that the protocol sets a limit for
+    for times_mean, more, severity in ((100.0, {}, "info"), (1.0, {}, "review"), (100.0, limits, "review")):
+        protocol = replace(PROTOCOL, most_dose_relative_sd=0.001, dose_of_concern_gy=times_mean * mean_gy, **more)
+        _, regions = draft(cycle(FALLING), protocol=protocol)
+        (flag,) = (flag for flag in regions["spleen"]["flags"] if flag["code"] == "DOSE_UNCERTAIN")
+        assert flag["severity"] == severity
+        assert ("however it errs" in flag["text"]) is (severity == "info")
+
+
 FAR = box((16, 16, 16), (20, 20, 20))
 """Five centimetres from the kidney, across which only photons come."""
 

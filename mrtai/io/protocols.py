@@ -75,6 +75,7 @@ _SCHEMA: Mapping[str, Any] = {
         "tia_map": {"enum": list(TIA_MAPS)},
         "spect_fwhm_mm": _POSITIVE,
         "most_dose_relative_sd": _POSITIVE,
+        "dose_of_concern_gy": _POSITIVE,
         "gates": {"type": "object", "additionalProperties": {"enum": [severity.value for severity in Severity]}},
         "partial_volume": {"enum": list(PARTIAL_VOLUME)},
         "recovery": {
@@ -170,7 +171,7 @@ def _checked(name: str, content: bytes) -> Protocol:
         tia_map=table.get("tia_map", "shares"),
         segmenter=table.get("segmenter", NO_SEGMENTER),
         lesion_segmenter=table.get("lesion_segmenter", NO_SEGMENTER),
-        **{key: table[key] for key in ("spect_fwhm_mm", "most_dose_relative_sd") if key in table},
+        **{key: table[key] for key in ("spect_fwhm_mm", "most_dose_relative_sd", "dose_of_concern_gy") if key in table},
         gates={code: Severity(value) for code, value in table.get("gates", {}).items()},
         partial_volume=table.get("partial_volume", PARTIAL_VOLUME[0]),
         recovery=_recovery(name, table.get("recovery")),

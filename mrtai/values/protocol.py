@@ -76,6 +76,8 @@ class Protocol:
         spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties, and to what
             falls on neighbours where a recovery curve does not say it.
         most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
+        dose_of_concern_gy: below it however it errs, the uncertain dose of an organ without a limit is only told; half of the lowest
+            limit in use, 2 Gy to the red marrow.
         gates: severity by code of flags that the site weighs in its own way.
         equivalence: margin that a comparison with other results is tested against.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.
@@ -106,6 +108,7 @@ class Protocol:
     partial_volume: str = "off"
     spect_fwhm_mm: float = SPECT_FWHM_MM
     most_dose_relative_sd: float = 0.3
+    dose_of_concern_gy: float = 1.0
     gates: Mapping[str, Severity] = field(default_factory=dict)
     recovery: Recovery | None = None
     equivalence: EquivalenceMargin = field(default_factory=EquivalenceMargin)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mrtai.physics.partial_volume import PartialVolume
-from mrtai.physics.region_uncertainty import UNEVEN, _blurred
+from mrtai.physics.kinetics import _moved_otherwise
+from mrtai.physics.partial_volume import UNEVEN, PartialVolume
+from mrtai.physics.region_uncertainty import _blurred
 from mrtai.values.uncertainty import Inputs
 
 
@@ -43,3 +44,14 @@ def test_of_what_was_taken_back_a_share_stays_uncertain_and_the_contrast_is_the_
     assert contrast == pytest.approx(0.76) and left_off == pytest.approx(UNEVEN[True] * 0.2)
     _, left_off = _blurred("spine", np.ones(1), blur_of(-0.5, 1.0), corrected=True, fwhm_mm=11.0)
     assert left_off == pytest.approx(UNEVEN[False])
+
+
+def test_what_is_known_badly_alike_in_all_scans_bends_no_curve():
+    excess = {"spine": np.array([1.0, 2.0, 6.0]), "kidney_left": np.array([-0.2, -0.2, -0.2]), "lesion_1": np.array([-0.3, 0.1, 0.1])}
+    blur = PartialVolume(excess=excess)
+    np.testing.assert_allclose(_moved_otherwise("spine", blur), UNEVEN[False] * np.array([2.0, 1.0, 3.0]))
+    np.testing.assert_allclose(_moved_otherwise("kidney_left", blur), 0.0, atol=1e-15)
+    # what it lost and what it was given are known unlike
+    off = np.array([-UNEVEN[True] * 0.3, UNEVEN[False] * 0.1, UNEVEN[False] * 0.1])
+    np.testing.assert_allclose(_moved_otherwise("lesion_1", blur), np.abs(off - off.mean()))
+    assert _moved_otherwise("liver", blur) == 0.0
