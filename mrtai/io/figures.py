@@ -27,6 +27,12 @@ BARS_AT_MOST: Final = 40
 def png(figure: Figure, dots_per_inch: int = DOTS_PER_INCH) -> bytes:
     """Return the figure as PNG; equal figures give equal bytes."""
     stream = BytesIO()
+    figure.set_dpi(dots_per_inch)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # by itself; left to ``savefig`` it costs a whole drawing more
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return stream.getvalue()
 

@@ -98,7 +98,7 @@ def _fluence(
         source = scattered[g] + sum(np.float32(groups.source_mev[index, g]) * decays for index, decays in born_in.items())
         if not source.any():
             continue
-        attenuation = sum(np.float32(groups.removal[index, g]) * density for index, density in gram_per_cm3.items())
+        attenuation = np.sum([np.float32(groups.removal[index, g]) * density for index, density in gram_per_cm3.items()], axis=0)
         fluence[g] = _swept(source, attenuation, edge_cm, threads)
         for index, density in gram_per_cm3.items():
             for lower in range(g + 1, count):
@@ -136,10 +136,11 @@ def _swept(source: NDArray[Any], attenuation: NDArray[Any], edge_cm: Array, thre
             per_cm = whole[number] / edge_cm
             way_cm = 1.0 / per_cm.sum()
             shares = (per_cm * way_cm).astype(np.float32)
-            through = _through(attenuation.astype(np.float64) * way_cm)
+            kept, mean, late = _through(attenuation.astype(np.float64) * way_cm)
             born = source * np.float32(way_cm)
             for octant in wanted[row][wanted[row] // 8 == number] % 8:
-                _sweep(born, *through, *shares, *(bool(octant >> axis & 1) for axis in (2, 1, 0)), partial[row])
+                back_z, back_y, back_x = (bool(octant >> axis & 1) for axis in (2, 1, 0))
+                _sweep(born, kept, mean, late, shares[0], shares[1], shares[2], back_z, back_y, back_x, partial[row])
 
     parallel(work, threads)
     total: NDArray[Any] = partial.sum(axis=0) / np.float32(8 * len(whole))
