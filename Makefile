@@ -9,11 +9,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 ITK_GLO
 demo: $(STAMP)
 	$(VENV)/bin/python -m workflows demo
 
+# three workers on two cores: whole services wait for each other a good part of their time
+PYTEST := $(ONE_THREAD) $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-long: $(STAMP)
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 # every training from data to a verified bundle, on tiny data: a minute or two
 train-smoke: $(STAMP)

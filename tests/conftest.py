@@ -10,6 +10,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, whole services and whole walks, so that workers end together."""
+    items.sort(key=lambda item: (item.path.parent.name != "workflows", item.path.parent != Path(__file__).parent))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Return a function from a folder name of the test data to its path; skips when absent, fails when required."""

@@ -31,6 +31,9 @@ SOFT_TISSUE = (
 )
 
 
+FAST = ("--dose-engine", "local", "--check-engine", "none")
+"""Where a test asks for no dose."""
+
 pytestmark = pytest.mark.usefixtures("key")
 
 
@@ -107,6 +110,7 @@ def test_every_map_lies_on_the_grid_of_the_first_spect(ideal):
     assert np.abs(seen - stored).max() < 1e-4 * stored.max()
 
 
+@pytest.mark.slow
 def test_the_same_case_twice_is_bit_identical(ideal, tmp_path):
     study, case, _ = ideal
     worked_up(study, tmp_path / "again")
@@ -130,9 +134,10 @@ def test_an_uptake_phase_costs_less_than_five_percent(tmp_path):
         assert 0 < region["kinetics"]["fraction_before_first_scan"] < 1
 
 
+@pytest.mark.slow
 def test_one_scan_gives_a_provisional_draft_that_says_so(tmp_path):
     study = simulated(tmp_path, "--scanner", "ideal", "--times-h", "72", "--seed", "1", "--kinetics", "mono", "--format", "nifti")
-    results = worked_up(study, tmp_path / "case")
+    results = worked_up(study, tmp_path / "case", *FAST)
     assert results["provisional"] is True
     kidney = next(region for region in results["regions"] if region["name"] == "kidney_left")
     assert kidney["kinetics"]["model"] == "population"
@@ -236,6 +241,7 @@ def test_voxels_may_have_curves_of_their_own(ideal, tmp_path):
     assert not (ideal[1] / "images" / "tia.sd.nii.gz").exists()
 
 
+@pytest.mark.slow
 def test_a_later_cycle_leans_on_the_first_and_proposes_the_next_scan(ideal, tmp_path):
     # the same patient: seed 1, given eight weeks later in the dates of the study, one scan at 24 h
     _, first, _ = ideal
@@ -246,8 +252,8 @@ def test_a_later_cycle_leans_on_the_first_and_proposes_the_next_scan(ideal, tmp_
     given = datetime.fromisoformat(moved["administrations"][0]["time"]) - timedelta(days=56)
     moved["administrations"][0]["time"] = given.isoformat()
     (earlier / "results.json").write_text(json.dumps(moved))
-    alone = worked_up(study, tmp_path / "alone", "--check-engine", "none")
-    leaning = worked_up(study, tmp_path / "leaning", "--check-engine", "none", "--prior", str(earlier))
+    alone = worked_up(study, tmp_path / "alone", *FAST)
+    leaning = worked_up(study, tmp_path / "leaning", *FAST, "--prior", str(earlier))
     truth = truth_of(study)
     kidneys = [{r["name"]: r for r in results["regions"]}["kidney_left"] for results in (alone, leaning)]
     errors = [abs(region["tia_mbq_h"] / truth["kidney_left"]["tia_mbq_h"] - 1) for region in kidneys]

@@ -25,7 +25,16 @@ def exported(tmp_path_factory):
         patch.setenv("MRTAI_KEY_FILE", str(home / "key"))
         study, case = home / "study", home / "case"
         assert main(["simulate", "--out", str(study), "--scanner", "ideal", "--times-h", "24", "--seed", "5"]) == 0
-        words = ["--protocol", "lu177-dotatate", "--labels", str(study / "truth" / "labels.nii.gz"), "--check-engine", "none"]
+        words = [
+            "--protocol",
+            "lu177-dotatate",
+            "--labels",
+            str(study / "truth" / "labels.nii.gz"),
+            "--dose-engine",
+            "local",
+            "--check-engine",
+            "none",
+        ]
         assert main(["run", str(study), *words, "--out", str(case)]) == 0
         assert main(["export", str(case), "--study", str(study)]) == 0
     return study, case
@@ -51,6 +60,7 @@ def painted(png):
     return centres(coloured & body, body)
 
 
+@pytest.mark.slow
 def test_the_dose_lies_on_the_right_side(exported, tmp_path):
     chromium, npm = program("chromium", "/usr/bin/chromium"), program("npm")
     study, case = exported

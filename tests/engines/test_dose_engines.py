@@ -90,7 +90,7 @@ def test_dose_moves_and_mirrors_with_its_source(name):
 
 
 @pytest.mark.parametrize("name", ["convolution", "monte-carlo"])
-@pytest.mark.parametrize("of", ["Lu-177", "I-131", "Y-90", "F-18"])
+@pytest.mark.parametrize("of", ["Lu-177", "F-18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("I-131", "Y-90"))])
 def test_a_large_body_keeps_the_energy_that_does_not_escape(name, of):
     grid = Grid.axial((41, 41, 41), (15.0, 15.0, 15.0))
     dose = engine(name, of)(source(grid, (20, 20, 20)), water(grid))
@@ -145,7 +145,7 @@ def test_foreign_grids_and_negative_maps_are_refused(name):
         run(source(GRID, (7, 8, 9)), source(GRID))
 
 
-@pytest.mark.parametrize("of", ["Lu-177", "I-131", "Y-90"])
+@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
 def test_the_fast_convolution_equals_its_slow_twin_on_anisotropic_voxels(of):
     grid = Grid.axial((8, 9, 10), (2.0, 3.0, 5.0))
     rng = np.random.default_rng(11)
@@ -160,7 +160,7 @@ def test_the_fast_convolution_equals_its_slow_twin_on_anisotropic_voxels(of):
     assert np.abs(dose / slow - 1).max() < 5e-3
 
 
-@pytest.mark.parametrize("of", ["Lu-177", "I-131", "Y-90"])
+@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
 def test_the_water_sphere_of_the_reference_gets_its_monte_carlo_dose(reference, of):
     file = {"Lu-177": "177Lu", "I-131": "131I", "Y-90": "90Y"}[of]
     case = np.load(reference / "voxel" / f"C1_{file}_4mm.npz")

@@ -3,7 +3,9 @@
 import io
 import logging
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -24,6 +26,20 @@ from tests.io.case_maker import DIRECTIONS, grid_of, made_case, made_nm_source, 
 @pytest.fixture(scope="module")
 def source():
     return made_source()
+
+
+@pytest.fixture(scope="module")
+def standard(source, tmp_path_factory):
+    """A case and its objects, which are proven."""
+    case, folder = made_case(standard_labels(grid_of())), tmp_path_factory.mktemp("standard")
+    require_proven(case, source, folder)
+    return case, folder
+
+
+def copied(standard, folder):
+    """Return the case and copies of its objects."""
+    case, original = standard
+    return case, sorted(Path(shutil.copytree(original, folder / "objects")).glob("*.dcm"))
 
 
 def written(case, source, folder, choices=None):
@@ -103,7 +119,7 @@ def test_every_orientation_is_proven(direction, source, tmp_path):
 
 
 @pytest.mark.parametrize("spacing_mm", [(2.0, 3.5, 4.0), (1.0, 1.0, 7.0), (4.41806, 4.41806, 4.41806)])
-@pytest.mark.parametrize("choices", [Choices(), Choices(labelmap=True)])
+@pytest.mark.parametrize("choices", [Choices(), pytest.param(Choices(labelmap=True), marks=pytest.mark.slow)])
 def test_every_spacing_and_kind_is_proven(spacing_mm, choices, source, tmp_path):
     require_proven(made_case(standard_labels(grid_of("oblique by 17 degrees", spacing_mm=spacing_mm))), source, tmp_path, choices)
 
@@ -316,11 +332,9 @@ def without_a_hole(ds):
         ("rtstruct", without_a_hole, "rtstruct: volume of kidney_left"),
     ],
 )
-def test_a_planted_fault_is_caught(name, change, says, source, tmp_path):
-    case = made_case(standard_labels(grid_of()))
-    files = written(case, source, tmp_path)
-    prove(files, case, source, Choices())
-    spoiled(tmp_path / f"{name}.dcm", change)
+def test_a_planted_fault_is_caught(name, change, says, source, standard, tmp_path):
+    case, files = copied(standard, tmp_path)
+    spoiled(files[0].with_name(f"{name}.dcm"), change)
     with pytest.raises(DosimetryError) as refused:
         prove(files, case, source, Choices())
     assert refused.value.code == "PROOF_FAILED"
@@ -328,13 +342,12 @@ def test_a_planted_fault_is_caught(name, change, says, source, tmp_path):
     assert "ANOTHER" not in str(refused.value)
 
 
-def test_a_stale_uid_is_caught(source, tmp_path):
-    case = made_case(standard_labels(grid_of()))
-    files = written(case, source, tmp_path)
+def test_a_stale_uid_is_caught(source, standard, tmp_path):
+    case, files = copied(standard, tmp_path)
 
     def change(ds):
         ds.SeriesDescription = "another"
 
-    spoiled(tmp_path / "pdf.dcm", change, new_uid=False)
+    spoiled(files[0].with_name("pdf.dcm"), change, new_uid=False)
     with pytest.raises(DosimetryError, match="pdf: the SOP instance UID is not that of the content"):
         prove(files, case, source, Choices())

@@ -51,8 +51,18 @@ def test_a_planted_fault_is_caught_by_its_name(name, change, says, sound, tmp_pa
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("choices", [Choices(), pytest.param(Choices(labelmap=True), marks=pytest.mark.slow)])
 def test_nothing_is_found_in_what_is_sound(direction, choices, tmp_path):
+    _sound(direction, choices, (made_source(on=grid_of(direction)), made_nm_source()), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_nothing_is_found_with_scans_elsewhere_or_without_ct(direction, tmp_path):
+    _sound(direction, Choices(), (made_source(), made_nm_source(ct=False)), tmp_path)
+
+
+def _sound(direction, choices, sources, tmp_path):
     grid = grid_of(direction)
-    for n, source in enumerate((made_source(), made_source(on=grid), made_nm_source(), made_nm_source(ct=False))):
+    for n, source in enumerate(sources):
         case, folder = made_case(standard_labels(grid)), tmp_path / str(n)
         folder.mkdir()
         files = write_objects(case, source, folder, choices)

@@ -135,6 +135,7 @@ def test_a_training_out_of_time_stops_with_what_it_has(tmp_path, volume):
     assert 0 < events[-1]["step"] < 10**4
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path, volume, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY", 2)
     whole = loop.train(tmp_path / "whole", [], [volume], TINY)

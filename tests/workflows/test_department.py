@@ -140,6 +140,7 @@ def test_a_draft_that_was_changed_by_hand_cannot_be_signed(site, final):
     path.write_text(content)
 
 
+@pytest.mark.slow
 def test_a_cohort_is_computed_into_a_set_of_its_own_and_signed_results_stay(site, final):
     before = (site.folder_of(final[-1].id) / "results.json").read_bytes()
     out = site.run("cohort", "--set", "mono", "--kinetics", "mono", "--against", "drafts")

@@ -55,7 +55,7 @@ def slabs():
     return grid, decays, density, regions
 
 
-@pytest.mark.parametrize("of", FILES)
+@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
 def test_slabs_of_lung_and_bone_get_their_monte_carlo_dose(of):
     grid, decays, density, regions = slabs()
     tia, rho = images(grid, decays, density)
@@ -89,7 +89,7 @@ def test_electrons_lose_no_energy_inside_and_what_leaves_is_lost():
     assert kept == pytest.approx(followed, rel=0.1)
 
 
-@pytest.mark.parametrize("of", ["Lu-177", "Y-90"])
+@pytest.mark.parametrize("of", ["Lu-177", pytest.param("Y-90", marks=pytest.mark.slow)])
 def test_electron_equilibrium_makes_dose_inverse_to_density(of):
     grid = Grid.axial((50, 50, 100), (4.0, 4.0, 4.0))
     density = np.full(grid.shape, 1.04e-3)
