@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.virtual_cycle import virtual_cycle
+from benchmarks.virtual_cycle import virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.engines.onnx_segmenter import OnnxSegmenter, scores
 from mrtai.io.bundles import load_bundle
@@ -45,8 +45,8 @@ def patient(seed: int) -> dict[str, Any]:
     """Return dose with the model's contours over dose with the true ones, by region, and the flags that the contours raised."""
     protocol = replace(load_protocol(PROTOCOL), check_engine="none")
     _, cycle, engines = virtual_cycle(seed, protocol, (24.0, 96.0, 168.0))
-    true = doses(dose_cycle(cycle, protocol, engines))
-    drawn = dose_cycle(cycle, protocol, replace(engines, segmenter=OnnxSegmenter(load_bundle(MODEL))))
+    true = doses(dose_cycle(cycle, protocol, engines, without_rates))
+    drawn = dose_cycle(cycle, protocol, replace(engines, segmenter=OnnxSegmenter(load_bundle(MODEL))), without_rates)
     automatic = doses(drawn)
     flags = sorted({flag.code for told in drawn.contours.flags.values() for flag in told if flag.severity != "info"})
     return {"seed": seed, **{name: automatic.get(name, 0.0) / true[name] - 1 for name in true}, "flags": flags}

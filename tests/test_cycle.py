@@ -31,7 +31,7 @@ SOFT_TISSUE = (
 )
 
 
-FAST = ("--dose-engine", "local", "--check-engine", "none")
+FAST = ("--engine", "local", "--check-engine", "none")
 """Where a test asks for no dose."""
 
 pytestmark = pytest.mark.usefixtures("key")

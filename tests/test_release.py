@@ -9,8 +9,7 @@ import pytest
 
 from mrtai.cli import main
 from tests.io.orthanc import orthanc
-
-NAME = "Zaphod^Unlikely"
+from tests.workflows.small_patient import PROTOCOL, Person, scan
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +25,25 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(home):
-    """A study of two scans, its case, and the case's objects."""
-    study, case = home / "study", home / "case"
-    assert main(["simulate", "--out", str(study), "--scanner", "ideal", "--times-h", "24,96", "--seed", "5", "--patient", NAME]) == 0
-    labels = study / "truth" / "labels.nii.gz"
-    fast = ["--dose-engine", "local", "--check-engine", "none"]
-    assert main(["run", str(study), "--protocol", "lu177-dotatate", "--labels", str(labels), "--out", str(case), *fast]) == 0
+    """A study of two scans of a few voxels, its case, and the case's objects."""
+    study, case, protocol = home / "study", home / "case", home / "small.toml"
+    for hours in (24, 96):
+        scan(study / f"{hours} h", hours, contours=hours == 24)
+    protocol.write_text(PROTOCOL)
+    assert main(["run", str(study), "--protocol", str(protocol), "--out", str(case)]) == 0
     assert main(["export", str(case), "--study", str(study)]) == 0
     return study, case
+
+
+@pytest.fixture(scope="module")
+def whole(home):
+    """The case of a whole virtual patient, with its objects."""
+    study, case = home / "whole", home / "whole case"
+    assert main(["simulate", "--out", str(study), "--scanner", "ideal", "--times-h", "24,96", "--seed", "5"]) == 0
+    words = ["--labels", str(study / "truth" / "labels.nii.gz"), "--check-engine", "none"]
+    assert main(["run", str(study), "--protocol", "lu177-dotatate", *words, "--out", str(case)]) == 0
+    assert main(["export", str(case), "--study", str(study)]) == 0
+    return case
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +79,7 @@ def test_the_objects_are_those_of_the_case(exported):
         "pmap_dose_rate_2",
         "reg_2",
     }
-    first = pydicom.dcmread(next((study / "scan1" / "SPECT").glob("*.dcm")), stop_before_pixels=True)
+    first = pydicom.dcmread(study / "24 h" / "000.dcm", stop_before_pixels=True)
     for path in (case / "dicom").glob("*.dcm"):
         ds = pydicom.dcmread(path)
         assert (ds.PatientName, ds.PatientID, ds.StudyInstanceUID) == (first.PatientName, first.PatientID, first.StudyInstanceUID)
@@ -77,13 +87,21 @@ def test_the_objects_are_those_of_the_case(exported):
     assert not any(b"Zaphod" in path.read_bytes() or "Zaphod" in path.name for path in elsewhere)
 
 
-def test_an_export_compared_with_its_case_has_the_same_contours_and_dose(exported, home):
-    _, case = exported
-    assert main(["validate", str(case), str(case / "dicom"), "--out", str(home / "compared")]) == 0
-    found = json.loads((home / "compared" / "validation.json").read_text())
+@pytest.mark.parametrize(
+    ("made", "regions"),
+    [
+        ("exported", {"kidney_left", "spleen"}),
+        pytest.param("whole", {"liver", "liver_without_lesions", "kidneys", "tumour_total"}, marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_compared_with_its_case_has_the_same_contours_and_dose(made, regions, request, tmp_path):
+    case = request.getfixturevalue(made)
+    case = case[1] if made == "exported" else case
+    assert main(["validate", str(case), str(case / "dicom"), "--out", str(tmp_path / "compared")]) == 0
+    found = json.loads((tmp_path / "compared" / "validation.json").read_text())
     assert {one["region"] for one in found["unmatched"]} == {"body", "remainder"}  # no contours
     by_region = {one["region"]: one for one in found["pairs"]}
-    assert {"liver", "liver_without_lesions", "kidneys", "tumour_total"} <= set(by_region)
+    assert regions <= set(by_region)
     assert min(one["contour"]["dice"] for one in found["maps"]["regions"]) == 1.0
     assert all(one["passed"] == one["points"] > 0 for cycle in found["maps"]["cycles"] for one in cycle["gamma"])
     for name, pair in by_region.items():
@@ -181,8 +199,7 @@ def test_only_the_very_files_that_were_proven_are_sent(tamper, proven, archive, 
 
 def test_another_patients_study_is_refused_by_name_of_nobody(exported, home, capfd):
     _, case = exported
-    other = home / "other"
-    assert main(["simulate", "--out", str(other), "--scanner", "ideal", "--times-h", "24", "--seed", "6", "--patient", NAME]) == 0
+    other = scan(home / "other", 24, person=Person(patient_id="SECRET-1"))  # of the same name
     before = sorted((case / "dicom").iterdir())
     assert main(["export", str(case), "--study", str(other)]) == 2
     said = capfd.readouterr().err
@@ -193,7 +210,7 @@ def test_another_patients_study_is_refused_by_name_of_nobody(exported, home, cap
 
 def test_a_changed_scan_is_refused(exported, capfd):
     study, case = exported
-    path = next((study / "scan2" / "SPECT").glob("*.dcm"))
+    path = study / "96 h" / "000.dcm"
     kept = path.read_bytes()
     changed = pydicom.dcmread(path)
     changed.SeriesDescription = "edited"

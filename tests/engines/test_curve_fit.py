@@ -65,7 +65,7 @@ def test_noise_free_curves_are_recovered(method, count, scans):
     [
         ("mono", [[1e8, LN2 / 50]], (24, 96, 168), 0.05),
         ("uptake", [[1e8, LN2 / 60], [-1e8, LN2 / 3]], (1, 4, 24, 72, 168), 0.03),
-        ("bi", [[1e8, LN2 / 60], [2e8, LN2 / 5]], (1, 3, 6, 24, 48, 96, 168), 0.02),
+        pytest.param("bi", [[1e8, LN2 / 60], [2e8, LN2 / 5]], (1, 3, 6, 24, 48, 96, 168), 0.02, marks=pytest.mark.slow),
         pytest.param(
             *("tri", [[1e8, LN2 / 60], [2e8, LN2 / 8], [-3e8, LN2 / 0.7]], (0.3, 0.7, 1.5, 3, 6, 12, 24, 48, 96, 168), 0.01),
             marks=pytest.mark.slow,

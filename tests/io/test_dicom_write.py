@@ -110,7 +110,13 @@ def test_every_segment_names_what_drew_it(engines, organ, lesion, source, tmp_pa
     assert {said[name] for name in said if name.startswith("lesion_")} == {lesion}
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+PROVEN_AT_ONCE = ("prone", "reversed slices", "oblique by 17 degrees")
+"""Of the directions, all of which ``test_proof`` walks, those that are written with the validator's word each time."""
+
+
+@pytest.mark.parametrize(
+    "direction", [name if name in PROVEN_AT_ONCE else pytest.param(name, marks=pytest.mark.slow) for name in DIRECTIONS]
+)
 def test_every_orientation_is_proven(direction, source, tmp_path):
     case = made_case(standard_labels(grid_of(direction)))
     files = require_proven(case, source, tmp_path)
@@ -144,8 +150,14 @@ def test_sixty_regions_and_one_of_a_million_voxels(source, tmp_path):
     require_proven(made_case(Labels(voxels, names, grid)), source, tmp_path)
 
 
-@pytest.mark.parametrize("ct", [True, False])
-@pytest.mark.parametrize("choices", [Choices(), Choices(labelmap=True)])
+@pytest.mark.parametrize(
+    ("ct", "choices"),
+    [
+        (True, Choices(labelmap=True)),
+        (False, Choices()),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((True, Choices()), (False, Choices(labelmap=True)))),
+    ],
+)
 def test_a_tomogram_of_many_frames_is_a_source_like_any(ct, choices, tmp_path):
     # the maker's frames: 4 of 5 x 6 voxels from (-5, -6, -7) mm
     voxels = np.ones((4, 5, 6), np.uint8)
