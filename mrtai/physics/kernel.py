@@ -14,6 +14,7 @@ import itertools
 from typing import Final
 
 import numpy as np
+from numba import njit
 
 from mrtai.values.grid import Array
 from mrtai.values.kernel import PointKernel
@@ -117,14 +118,11 @@ def _near(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[in
     sets = [_directions(n) / edges_mm for n in (FEWEST_DIRECTIONS, FEW_DIRECTIONS, count)]
     r_mm = 0.5 * (r_edges_mm[1:] + r_edges_mm[:-1])
     used = (energy_mev > 0) & (r_mm < float(np.linalg.norm(np.array(shape) * edges_mm)))
-    padded = tuple(n + 1 for n in shape)
-    lattice = np.zeros(int(np.prod(padded)))
+    lattice = np.zeros(tuple(n + 1 for n in shape))
     for radius, energy in zip(r_mm[used], energy_mev[used], strict=True):
         directions = sets[int(np.searchsorted((0.1 * edges_mm.min(), edges_mm.min()), radius, side="right"))]
-        position = directions * radius
-        inside = np.all(position < shape, axis=1)
-        _spread(lattice, padded, position[inside], energy / len(directions))
-    octant = lattice.reshape(padded)[: shape[0], : shape[1], : shape[2]].copy()
+        _spread(lattice, directions, radius, energy / len(directions))
+    octant = lattice[: shape[0], : shape[1], : shape[2]].copy()
     # a step n > 0 also has its mirror image: the octant's mean is shared between the two
     octant[1:] *= 0.5
     octant[:, 1:] *= 0.5
@@ -132,14 +130,22 @@ def _near(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[in
     return octant
 
 
-def _spread(lattice: Array, shape: tuple[int, ...], position: Array, energy: float) -> None:
-    base = np.floor(position).astype(np.int64)
-    fraction = position - base
-    for corner in range(8):
-        step = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-        weight = np.prod(np.where(step == 1, fraction, 1.0 - fraction), axis=1)
-        index = np.ravel_multi_index((base + step).T, shape)
-        lattice += np.bincount(index, weights=energy * weight, minlength=lattice.size)
+@njit(cache=True)
+def _spread(lattice: Array, directions: Array, radius: float, energy: float) -> None:
+    """Share ``energy`` evenly by the points of all directions at a radius that lie on the lattice, each by its eight neighbours."""
+    nz, ny, nx = lattice.shape
+    for row in range(directions.shape[0]):
+        z, y, x = directions[row, 0] * radius, directions[row, 1] * radius, directions[row, 2] * radius
+        if z >= nz - 1 or y >= ny - 1 or x >= nx - 1:
+            continue
+        k, j, i = int(z), int(y), int(x)
+        fz, fy, fx = z - k, y - j, x - i
+        for c in range(2):
+            of_z = energy * (fz if c else 1.0 - fz)
+            for b in range(2):
+                of_y = of_z * (fy if b else 1.0 - fy)
+                lattice[k + c, j + b, i] += of_y * (1.0 - fx)
+                lattice[k + c, j + b, i + 1] += of_y * fx
 
 
 def _far(r_edges_mm: Array, energy_mev: Array, edges_mm: Array, shape: tuple[int, int, int], *, points: int) -> Array:
