@@ -47,6 +47,7 @@ def test_organs_of_a_simulated_patient_are_drawn(predict):
     assert {name: value for name, value in found.items() if value < FLOORS.get(name, 0.0)} == {}
 
 
+@pytest.mark.slow
 def test_a_model_that_misses_its_aims_says_so_in_every_report(bundle, predict, real_torso):
     assert bundle.caution == caution(on_labelled(predict, real_torso))
 

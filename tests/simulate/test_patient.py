@@ -58,6 +58,7 @@ def test_one_seed_is_one_anatomy_for_every_scanner(ideal, clinical):
     assert [c.terms for c in ideal.curves] == [c.terms for c in clinical.curves]
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_patient(patient_of, clinical):
     told = []
     # one scan fewer changes nothing before it

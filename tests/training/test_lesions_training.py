@@ -128,6 +128,7 @@ def test_runs_share_the_time_until_the_deadline(monkeypatch):
     assert plan.settings("fold-5", TINY).seconds == pytest.approx(100.0)
 
 
+@pytest.mark.slow
 def test_a_training_out_of_time_stops_with_what_it_has(tmp_path, volume):
     weights = loop.train(tmp_path / "short", [], [volume], replace(TINY, steps=10**6, seconds=0.5))
     events = [json.loads(line) for line in (tmp_path / "short" / "log.jsonl").read_text().splitlines()]
