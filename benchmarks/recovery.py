@@ -22,8 +22,9 @@ from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
 from mrtai.physics.calibrate import fitted_recovery
 from mrtai.physics.kinetics import RegionFits
-from mrtai.physics.partial_volume import UNEVEN, is_compact
+from mrtai.physics.partial_volume import is_compact
 from mrtai.physics.recovery import coefficient
+from mrtai.physics.region_uncertainty import UNEVEN
 from mrtai.simulate.scanner import SPECT_GRID, Camera, seen
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
@@ -110,7 +111,7 @@ def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
                     "without": row.without_recovery_gy / dose - 1,
                     "with": (row.with_recovery_gy or 0.0) / dose - 1,
                     "activity": row.fit.tia_bq_s / truth.tia_bq_s - 1,
-                    "moved": other_tia[row.name] / row.fit.tia_bq_s - 1 if row.name in other_tia else None,
+                    "moved": other_tia[row.name] / row.fit.tia_bq_s - 1 if row.name in other_tia and not row.members else None,
                     "compact": is_compact(row.name),
                 }
             )

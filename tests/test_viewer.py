@@ -30,7 +30,7 @@ def exported(tmp_path_factory):
             "lu177-dotatate",
             "--labels",
             str(study / "truth" / "labels.nii.gz"),
-            "--dose-engine",
+            "--engine",
             "local",
             "--check-engine",
             "none",

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from mrtai.physics.curve_checks import error_flags
 from mrtai.physics.integrate import time_shares
 from mrtai.physics.measure import REMAINDER, activities_bq
-from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume, moved_sd
+from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
@@ -113,7 +113,7 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
     for value, name in {**labels.names, 0: REMAINDER}.items():
         found = np.array([scan[name] for scan in sums])
         whole = blur.activity_bq.get(name, found)
-        curves[name] = _measured(name, t_h, whole if corrects else found, protocol, _moved_otherwise(name, blur) if corrects else 0.0)
+        curves[name] = _measured(name, t_h, whole if corrects else found, protocol)
         used = _whole_in_view(aligned, labels, value)
         seen[name] = tuple(points[i].index for i in np.flatnonzero(used))
         fits[name], flags[name] = _fit(curves[name], used, model)
@@ -133,22 +133,9 @@ def region_fits(aligned: Aligned, labels: Labels, protocol: Protocol, model: Tac
     return RegionFits(labels, fits, curves, seen, flags, tia, shares, common, empty, recovery, other, blur)
 
 
-def _measured(name: str, t_h: Array, activity_bq: Array, protocol: Protocol, more_relative_sd: Array | float = 0.0) -> Curve:
-    relative_sd = np.hypot(protocol.activity_sd_relative, more_relative_sd)
-    return Curve(name, t_h, activity_bq, np.maximum(relative_sd * np.abs(activity_bq), ABSOLUTE_SD * np.abs(activity_bq).max()))
-
-
-def _moved_otherwise(name: str, blur: PartialVolume) -> Array | float:
-    """Return by how much more or less than on average is known badly in each scan of what blur moved, relative to its activity.
-
-    What is known badly alike in all scans scales the curve and is the budget's; what differs, where a neighbour has another half-life,
-    bends it.
-    """
-    if name not in blur.excess:
-        return 0.0
-    off = np.sign(blur.excess[name]) * moved_sd(name, blur.excess[name])
-    bent: Array = np.abs(off - off.mean())
-    return bent
+def _measured(name: str, t_h: Array, activity_bq: Array, protocol: Protocol) -> Curve:
+    sd = np.maximum(protocol.activity_sd_relative * np.abs(activity_bq), ABSOLUTE_SD * np.abs(activity_bq).max())
+    return Curve(name, t_h, activity_bq, sd)
 
 
 def _nothing_integrated(flags: Mapping[str, tuple[Flag, ...]]) -> DosimetryError:

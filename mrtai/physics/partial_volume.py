@@ -42,10 +42,6 @@ NOTHING_AROUND: Final = 1e-6
 LEAST_LEFT: Final = 0.25
 """A region that owes more than three quarters of its activity to its neighbours is not known by taking it from them."""
 
-UNEVEN: Final = {True: 0.05, False: 0.12}
-"""Of what a compact region lost, or else of what was moved to or from a region, so much is off: pooled root mean square of activities in
-six virtual patients (seeds from 8200), whose uptake is even. Doses by region, which hold all else, too: docs/validation/recovery.md."""
-
 HAZE_SIGMA_MM: Final = 74.0
 """How far a plateau below 1 spreads what it lacks: the mean free path of a photon of 208 keV in water. Between 30 and 80 mm lungs of
 virtual patients come out the same within 4 %."""
@@ -76,15 +72,6 @@ NONE: Final = PartialVolume()
 def is_compact(name: str) -> bool:
     """Return True for regions whose recovery a curve of spheres tells."""
     return name in COMPACT or is_lesion(name)
-
-
-def moved_sd(name: str, excess: float | Array) -> float | Array:
-    """Return the standard uncertainty of what was taken back from a region, or given, relative to its true activity.
-
-    ``excess``: as in ``PartialVolume``, one number or shape ``(scans,)``; so is what is returned.
-    """
-    lost = is_compact(name) & (np.asarray(excess) < 0)
-    return np.where(lost, UNEVEN[True], UNEVEN[False]) * np.abs(excess)
 
 
 def partial_volume(

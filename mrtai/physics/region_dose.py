@@ -200,7 +200,7 @@ def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mappin
         spread=spread,
         tia_relative_sd=tia.relative_sd,
         budget=spread.budget,
-        flags=(*row.flags, *uncertainty_flags(row.name, row.dose.mean_gy, spread, protocol)),
+        flags=(*row.flags, *uncertainty_flags(row.name, row.dose.mean_gy, spread, protocol, maps.fits.fits)),
     )
 
 

@@ -132,6 +132,11 @@ def test_outside_the_body_the_dose_is_zero(name):
     assert np.all(dose[density == 0] == 0)
 
 
+def test_a_map_without_any_matter_gets_no_dose():
+    air = Image(np.full(GRID.shape, 1.2e-6, dtype=np.float32), Quantity.DENSITY, GRID)
+    assert not engine("convolution")(source(GRID, (7, 8, 9)), air).total.voxels.any()
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_foreign_grids_and_negative_maps_are_refused(name):
     run = engine(name)

@@ -1,14 +1,17 @@
 """What a region's uncertainty rests on."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mrtai.physics.kinetics import _moved_otherwise
-from mrtai.physics.partial_volume import UNEVEN, PartialVolume
-from mrtai.physics.region_uncertainty import _blurred
-from mrtai.values.uncertainty import Inputs
+from mrtai.io.protocols import load_protocol
+from mrtai.physics.partial_volume import PartialVolume
+from mrtai.physics.region_uncertainty import UNEVEN, _blurred, uncertainty_flags
+from mrtai.values.flag import Severity
+from mrtai.values.protocol import CumulativeLimit
+from mrtai.values.uncertainty import Inputs, Spread
 
 
 def test_a_region_colder_than_its_surroundings_in_every_scan_is_no_crash_of_rounding():
@@ -46,12 +49,25 @@ def test_of_what_was_taken_back_a_share_stays_uncertain_and_the_contrast_is_the_
     assert left_off == pytest.approx(UNEVEN[False])
 
 
-def test_what_is_known_badly_alike_in_all_scans_bends_no_curve():
-    excess = {"spine": np.array([1.0, 2.0, 6.0]), "kidney_left": np.array([-0.2, -0.2, -0.2]), "lesion_1": np.array([-0.3, 0.1, 0.1])}
-    blur = PartialVolume(excess=excess)
-    np.testing.assert_allclose(_moved_otherwise("spine", blur), UNEVEN[False] * np.array([2.0, 1.0, 3.0]))
-    np.testing.assert_allclose(_moved_otherwise("kidney_left", blur), 0.0, atol=1e-15)
-    # what it lost and what it was given are known unlike
-    off = np.array([-UNEVEN[True] * 0.3, UNEVEN[False] * 0.1, UNEVEN[False] * 0.1])
-    np.testing.assert_allclose(_moved_otherwise("lesion_1", blur), np.abs(off - off.mean()))
-    assert _moved_otherwise("liver", blur) == 0.0
+LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_limits": {"liver": CumulativeLimit(30.0, None, "a test")}}
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "more", "severity"),
+    [
+        ("lung_left", (), {}, Severity.INFO),
+        ("spine", ("red_marrow",), {}, Severity.INFO),
+        ("spine", (), {}, Severity.REVIEW),
+        ("vertebrae_L3", (), {}, Severity.REVIEW),
+        *((name, ("red_marrow",), {}, Severity.REVIEW) for name in ("red_marrow", "kidney_left", "kidneys", "liver_without_lesions")),
+        *((name, (), {}, Severity.REVIEW) for name in ("lesion_2", "tumour_total")),
+        ("lung_left", (), {"rbe": {"alpha": 5.0}}, Severity.REVIEW),
+        ("lung_left", (), {"dose_of_concern_gy": 0.2}, Severity.REVIEW),
+    ],
+)
+def test_an_uncertain_dose_asks_for_a_look_where_it_may_matter(name, drawn, more, severity):
+    protocol = replace(load_protocol("lu177-dotatate"), **(LIMITS | more))
+    spread = Spread(0.45, (), (0.6, 1.4), (0.3, 1.96))
+    (flag,) = uncertainty_flags(name, 0.15, spread, protocol, drawn)
+    assert (flag.code, flag.severity) == ("DOSE_UNCERTAIN", severity)
+    assert uncertainty_flags(name, 0.15, replace(spread, relative_sd=0.29), protocol, drawn) == ()

@@ -53,6 +53,8 @@ def photon_ratio(tia: Image, density: Image, lines: Array, cross_sections: Cross
     kinds = material_map(density.voxels)
     inside = np.where(matter(density), density.voxels * np.float32(GRAM_PER_KG), np.float32(0))
     present = [index for index in range(len(MATERIALS)) if np.any((kinds == index) & (inside > 0))]
+    if not present:
+        return np.ones(tia.grid.shape, dtype=np.float32)
     gram_per_cm3 = {index: block_mean(np.where(kinds == index, inside, np.float32(0)), factor) for index in present}
     born_in = {index: block_sum(np.where(kinds == index, tia.voxels, np.float32(0)), factor) for index in np.unique(kinds)}
     here = _fluence(born_in, gram_per_cm3, groups, edge_cm, threads)
