@@ -156,7 +156,7 @@ def _known_badly(rows: list[dict[str, Any]]) -> list[str]:
         ("of what was moved elsewhere", UNEVEN[False], [row for row in rows if row["moved"] and not (row["compact"] and row["moved"] < 0)]),
     ):
         share = np.linalg.norm([row["activity"] for row in own]) / np.linalg.norm([row["moved"] for row in own])
-        told.append(f"{words} {share:.1%} (budgets: {stated:.0%})")
+        told.append(f"{share:.1%} {words} (budgets: {stated:.0%})")
     return [f"Integrals with recovery are off, root mean square over all regions, by {' and '.join(told)}."]
 
 

@@ -49,8 +49,8 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 """Between these a region is soft tissue."""
 
 UNEVEN: Final = {True: 0.05, False: 0.12}
-"""Of what a compact region lost, or else of what was moved to or from a region, so much is off: pooled root mean square of activities in
-six virtual patients (seeds from 8200), whose uptake is even. Doses by region, which hold all else, too: docs/validation/recovery.md."""
+"""Of what a compact region lost, or else of what was moved to or from a region, so much is off: root mean square of integrals in virtual
+patients, whose uptake is even, on the page docs/validation/recovery.md, and a fifth more."""
 
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
