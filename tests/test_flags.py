@@ -372,6 +372,7 @@ def test_a_kernel_cropped_to_25_mm_is_caught_by_the_second_opinion():
     assert "ENGINES_DISAGREE" not in codes(regions["kidney_left"]["flags"])
 
 
+@pytest.mark.slow
 def test_two_good_engines_agree_and_say_so():
     report, regions = second_opinion(point_kernel("Lu-177"))
     assert {row["region"] for row in report["check"]} == set(regions)
