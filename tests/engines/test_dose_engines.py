@@ -150,7 +150,7 @@ def test_foreign_grids_and_negative_maps_are_refused(name):
         run(source(GRID, (7, 8, 9)), source(GRID))
 
 
-@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("of", ["Lu-177", *(pytest.param(name, marks=pytest.mark.slow) for name in ("I-131", "Y-90"))])
 def test_the_fast_convolution_equals_its_slow_twin_on_anisotropic_voxels(of):
     grid = Grid.axial((8, 9, 10), (2.0, 3.0, 5.0))
     rng = np.random.default_rng(11)

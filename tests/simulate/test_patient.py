@@ -53,6 +53,7 @@ def test_kidney_dose_is_local_energy_over_mass(ideal):
     assert 0.975 < row.absorbed_dose_gy / local_gy < 1.0
 
 
+@pytest.mark.slow
 def test_one_seed_is_one_anatomy_for_every_scanner(ideal, clinical):
     assert np.array_equal(ideal.labels.voxels, clinical.labels.voxels)
     assert [c.terms for c in ideal.curves] == [c.terms for c in clinical.curves]
@@ -75,6 +76,7 @@ def test_another_seed_gives_another_patient(clinical, exact):
     assert not np.array_equal(exact.labels.voxels, clinical.labels.voxels)
 
 
+@pytest.mark.slow
 def test_the_clinical_patient_moves_between_scans_and_the_noise_is_fair(clinical):
     first, second = clinical.scans
     assert np.mean(np.abs(first.ct.voxels.astype(float) - second.ct.voxels) > 200) > 0.005

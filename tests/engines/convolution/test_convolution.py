@@ -55,7 +55,7 @@ def slabs():
     return grid, decays, density, regions
 
 
-@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("of", ["Lu-177", *(pytest.param(name, marks=pytest.mark.slow) for name in ("I-131", "Y-90"))])
 def test_slabs_of_lung_and_bone_get_their_monte_carlo_dose(of):
     grid, decays, density, regions = slabs()
     tia, rho = images(grid, decays, density)
@@ -194,7 +194,7 @@ def test_alphas_stay_where_they_are_born():
 
 
 # Monte Carlo in voxels scores kerma, the kernel follows electrons: those of 208Tl's 2.6 MeV quanta carry a fifth of it out of 2 cm
-@pytest.mark.parametrize(("parent", "photon"), [pytest.param("Pb-212", 0.25, marks=pytest.mark.slow), ("At-211", 0.06)])
+@pytest.mark.parametrize(("parent", "photon"), [pytest.param(*one, marks=pytest.mark.slow) for one in (("Pb-212", 0.25), ("At-211", 0.06))])
 def test_a_whole_chain_gets_its_monte_carlo_dose(parent, photon):
     # among the members are alpha emitters without any electron (212Po) or photon
     grid = Grid.axial((15, 15, 15), (4.0, 4.0, 4.0))
