@@ -194,13 +194,14 @@ def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mappin
     if spreads is None:
         return row
     tia, spread = spreads
+    drawn = [name for name, fit in maps.fits.fits.items() if fit is not None]
     return replace(
         row,
         dose=replace(row.dose, mean_sd_gy=spread.relative_sd * row.dose.mean_gy),
         spread=spread,
         tia_relative_sd=tia.relative_sd,
         budget=spread.budget,
-        flags=(*row.flags, *uncertainty_flags(row.name, row.dose.mean_gy, spread, protocol, maps.fits.fits)),
+        flags=(*row.flags, *uncertainty_flags(row.name, row.dose.mean_gy, spread, protocol, drawn)),
     )
 
 

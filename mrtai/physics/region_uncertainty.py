@@ -196,14 +196,14 @@ def probability_off(relative_sd: float) -> float:
 def uncertainty_flags(name: str, mean_gy: float, spread: Spread, protocol: Protocol, drawn: Collection[str]) -> tuple[Flag, ...]:
     """Return a flag where a dose is known too badly to be used unseen, only told of where the dose is of no concern however it errs.
 
-    ``drawn``: all regions of the draft, which say whether one stands for the red marrow.
+    ``drawn``: the regions of the draft that have a curve, which say whether one stands for the red marrow.
     """
     if spread.relative_sd <= protocol.most_dose_relative_sd:
         return ()
     text = f"The dose's standard uncertainty is {spread.relative_sd:.0%}, above the protocol's {protocol.most_dose_relative_sd:.0%}."
     remedy = "See its budget for the largest term: contour, recovery, scans or kinetics."
     most_gy = mean_gy * spread.interval_95[1]
-    weighted_gy = most_gy * max(1.0, *protocol.rbe.values()) if protocol.rbe else most_gy
+    weighted_gy = most_gy * max((1.0, *protocol.rbe.values()))
     if kinetic_family(name) == "lesion" or _limited(name, protocol, drawn) or weighted_gy >= protocol.dose_of_concern_gy:
         return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, remedy),)
     text += f" It is below the protocol's {protocol.dose_of_concern_gy:g} Gy however it errs: at most {most_gy:.2g} Gy (95 %)."
