@@ -23,7 +23,7 @@ from mrtai.values.labels import Labels
 from mrtai.values.protocol import Protocol
 from mrtai.values.report import Alignment
 from mrtai.values.study import Cycle, TimePoint
-from mrtai.values.virtual import VirtualPatient, VirtualScan
+from mrtai.values.virtual import AgentPriors, VirtualPatient, VirtualScan
 
 Result = TypeVar("Result")
 
@@ -36,10 +36,12 @@ TRUTH_SE: Final = 0.006
 _ALIKE: Final = {"similarity_before": 0.0, "similarity_after": 0.0, "overlap_before": 1.0, "overlap_after": 1.0}
 
 
-def virtual_cycle(seed: int, protocol: Protocol, times_h: tuple[float, ...]) -> tuple[VirtualPatient, Cycle, Engines]:
+def virtual_cycle(
+    seed: int, protocol: Protocol, times_h: tuple[float, ...], priors: AgentPriors | None = None
+) -> tuple[VirtualPatient, Cycle, Engines]:
     """Return the patient of a seed with population kinetics, its cycle, and engines that take the true contours and check nothing."""
     settings = Settings(
-        agent_priors(protocol.agent),
+        priors or agent_priors(protocol.agent),
         protocol.typical_administered_bq,
         times_h,
         seed,

@@ -343,6 +343,16 @@ def test_an_uncertain_dose_of_no_concern_is_only_told():
         assert ("however it errs" in flag["text"]) is (severity == "info")
 
 
+def test_a_poor_fit_of_a_dose_of_no_concern_is_only_told_and_no_union_repeats_it():
+    uneven = cycle(FALLING, (20.0, 4.0, 5.0))
+    mean_gy = draft(uneven)[1]["spleen"]["absorbed_dose_gy"]["mean"]
+    for times_mean, severity, repeated in ((100.0, "info", False), (1.0, "review", True)):
+        _, regions = draft(uneven, protocol=replace(PROTOCOL, dose_of_concern_gy=times_mean * mean_gy))
+        (flag,) = (flag for flag in regions["spleen"]["flags"] if flag["code"] == "FIT_POOR")
+        assert flag["severity"] == severity
+        assert any(flag["text"].startswith("spleen: ") for flag in regions["body"]["flags"]) is repeated
+
+
 FAR = box((16, 16, 16), (20, 20, 20))
 """Five centimetres from the kidney, across which only photons come."""
 

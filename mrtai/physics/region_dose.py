@@ -1,6 +1,6 @@
 """From maps and fits to one row a region: dose, volume, mass, biological effect and flags."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,18 @@ from mrtai.physics.organ_ranges import EXPECTED
 from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
-from mrtai.physics.region_uncertainty import LEANING, deblurred, effect_of, inputs_of, region_uncertainty, uncertainty_flags, united
+from mrtai.physics.region_uncertainty import (
+    KNOWN_BADLY,
+    LEANING,
+    deblurred,
+    effect_of,
+    inputs_of,
+    may_concern,
+    only_told,
+    region_uncertainty,
+    uncertainty_flags,
+    united,
+)
 from mrtai.physics.resample import averaged
 from mrtai.physics.tissue import density
 from mrtai.physics.uncertainty_inputs import mass_exponent
@@ -102,10 +113,21 @@ def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacMod
     reported as ``liver_without_lesions``.
     """
     groups = _members(maps)
-    rows = {name: _row(maps, name, members, protocol, nuclide, model) for name, members in groups.items()}
-    known = {row.name: row.uncertainty for row in rows.values() if row.uncertainty is not None}
-    liver = {"liver": known["liver_without_lesions"]} if "liver_without_lesions" in known else {}
-    return tuple(_united(maps, row, groups[name], known | liver, protocol) for name, row in rows.items())
+    drawn = [name for name, fit in maps.fits.fits.items() if fit is not None]
+    rows: dict[str, RegionDose] = {}
+    known: dict[str, Uncertainty] = {}
+    calm: set[str] = set()
+    # unions come last: their members' doses say which of the members' flags ask for a look
+    for name, members in sorted(groups.items(), key=lambda group: len(group[1]) > 1):
+        row = _row(maps, name, members, protocol, nuclide, model, calm)
+        if row.uncertainty is not None:
+            known[members[0]] = row.uncertainty
+        row = _united(maps, row, members, known, protocol)
+        if row.dose is not None and row.spread is not None and not may_concern(name, row.dose.mean_gy, row.spread, protocol, drawn):
+            row = replace(row, flags=only_told(row.flags, protocol))
+            calm.update(members if len(members) == 1 else ())
+        rows[name] = row
+    return tuple(rows[name] for name in groups)
 
 
 def region_masks(maps: Maps) -> dict[str, NDArray[np.bool_]]:
@@ -123,10 +145,12 @@ def _members(maps: Maps) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in singles} | groups
 
 
-def _row(maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel) -> RegionDose:
+def _row(
+    maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel, calm: Collection[str]
+) -> RegionDose:
     single = members == (name,)
     alone = len(members) == 1
-    fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model)
+    fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model, calm)
     mask = _mask(maps, name, members)
     flags = (*flags, *_contour_flags(maps, name, members), *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
@@ -194,14 +218,13 @@ def _united(maps: Maps, row: RegionDose, members: tuple[str, ...], known: Mappin
     if spreads is None:
         return row
     tia, spread = spreads
-    drawn = [name for name, fit in maps.fits.fits.items() if fit is not None]
     return replace(
         row,
         dose=replace(row.dose, mean_sd_gy=spread.relative_sd * row.dose.mean_gy),
         spread=spread,
         tia_relative_sd=tia.relative_sd,
         budget=spread.budget,
-        flags=(*row.flags, *uncertainty_flags(row.name, row.dose.mean_gy, spread, protocol, drawn)),
+        flags=(*row.flags, *uncertainty_flags(spread, protocol)),
     )
 
 
@@ -240,7 +263,9 @@ def _mask(maps: Maps, name: str, members: tuple[str, ...]) -> NDArray[np.bool_]:
     return mask
 
 
-def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel) -> tuple[Fit | None, tuple[Flag, ...]]:
+def _union_fit(
+    fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel, calm: Collection[str]
+) -> tuple[Fit | None, tuple[Flag, ...]]:
     """Return the union's Ã as the sum of its members', with the half-life of the summed curve."""
     parts = {member: fits.fits[member] for member in members if member not in fits.empty}
     known = [part for part in parts.values() if part is not None]
@@ -271,7 +296,7 @@ def _union_fit(fits: RegionFits, name: str, members: tuple[str, ...], model: Tac
         flags=(),
     )
     united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, probability_off=None) if sd is None else with_integral(united, tia, sd)
-    return with_common(united, fits.common_relative_sd), _members_flags(fits, members)
+    return with_common(united, fits.common_relative_sd), _members_flags(fits, members, calm)
 
 
 def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | None:
@@ -290,10 +315,12 @@ def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | 
     return float(np.hypot(leaning, measured))
 
 
-def _members_flags(fits: RegionFits, members: tuple[str, ...]) -> tuple[Flag, ...]:
-    """Return what makes members' curves doubtful, see ``_gathered``."""
+def _members_flags(fits: RegionFits, members: tuple[str, ...], calm: Collection[str]) -> tuple[Flag, ...]:
+    """Return what makes members' curves doubtful, see ``_gathered``, but for what is only told of members in ``calm``."""
     own = {member: fits.fits[member] for member in members}
-    return _gathered({member: (*fits.flags[member], *(() if fit is None else fit.flags)) for member, fit in own.items()})
+    flags = {member: (*fits.flags[member], *(() if fit is None else fit.flags)) for member, fit in own.items()}
+    untold = {member: KNOWN_BADLY if member in calm else () for member in members}
+    return _gathered({member: tuple(flag for flag in of if flag.code not in untold[member]) for member, of in flags.items()})
 
 
 def _gathered(flags: Mapping[str, tuple[Flag, ...]]) -> tuple[Flag, ...]:

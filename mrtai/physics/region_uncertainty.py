@@ -1,6 +1,6 @@
 """What a region's uncertainty rests on, gathered from contour, scans, fit and engine of one case."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -51,6 +51,9 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 UNEVEN: Final = {True: 0.05, False: 0.12}
 """Of what a compact region lost, or else of what was moved to or from a region, so much is off: root mean square of integrals in virtual
 patients, whose uptake is even, on the page docs/validation/recovery.md, and a fifth more."""
+
+KNOWN_BADLY: Final = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY")
+"""Flags of a region's number that its stated interval holds already."""
 
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
@@ -193,21 +196,33 @@ def probability_off(relative_sd: float) -> float:
     return float(2.0 * norm.sf(LARGE_ERROR / relative_sd)) if relative_sd > 0 else 0.0
 
 
-def uncertainty_flags(name: str, mean_gy: float, spread: Spread, protocol: Protocol, drawn: Collection[str]) -> tuple[Flag, ...]:
-    """Return a flag where a dose is known too badly to be used unseen, only told of where the dose is of no concern however it errs.
-
-    ``drawn``: the regions of the draft that have a curve, which say whether one stands for the red marrow.
-    """
+def uncertainty_flags(spread: Spread, protocol: Protocol) -> tuple[Flag, ...]:
+    """Return a flag where a dose is known too badly to be used unseen."""
     if spread.relative_sd <= protocol.most_dose_relative_sd:
         return ()
     text = f"The dose's standard uncertainty is {spread.relative_sd:.0%}, above the protocol's {protocol.most_dose_relative_sd:.0%}."
-    remedy = "See its budget for the largest term: contour, recovery, scans or kinetics."
-    most_gy = mean_gy * spread.interval_95[1]
-    weighted_gy = most_gy * max((1.0, *protocol.rbe.values()))
-    if kinetic_family(name) == "lesion" or _limited(name, protocol, drawn) or weighted_gy >= protocol.dose_of_concern_gy:
-        return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, remedy),)
-    text += f" It is below the protocol's {protocol.dose_of_concern_gy:g} Gy however it errs: at most {most_gy:.2g} Gy (95 %)."
-    return (Flag("DOSE_UNCERTAIN", Severity.INFO, text, remedy),)
+    return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, "See its budget for the largest term: contour, recovery, scans or kinetics."),)
+
+
+def may_concern(name: str, mean_gy: float, spread: Spread, protocol: Protocol, drawn: Collection[str]) -> bool:
+    """Return False for a dose that stays below the protocol's ``dose_of_concern_gy`` however it errs.
+
+    Never False for lesions, for regions that the protocol limits, and for bone that stands for the marrow: ``drawn`` are the regions of
+    the draft that have a curve, which say whether one does.
+    """
+    most_gy = mean_gy * spread.interval_95[1] * max((1.0, *protocol.rbe.values()))
+    return kinetic_family(name) == "lesion" or _limited(name, protocol, drawn) or most_gy >= protocol.dose_of_concern_gy
+
+
+def only_told(flags: Iterable[Flag], protocol: Protocol) -> tuple[Flag, ...]:
+    """Return the flags of a region whose dose is of no concern: what says that it is known badly asks for no look."""
+    text = f" The dose is below the protocol's {protocol.dose_of_concern_gy:g} Gy however it errs."
+    return tuple(
+        replace(flag, severity=Severity.INFO, text=flag.text + text)
+        if flag.code in KNOWN_BADLY and flag.severity is Severity.REVIEW
+        else flag
+        for flag in flags
+    )
 
 
 def _limited(name: str, protocol: Protocol, drawn: Collection[str]) -> bool:

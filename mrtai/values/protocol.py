@@ -76,8 +76,8 @@ class Protocol:
         spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties, and to what
             falls on neighbours where a recovery curve does not say it.
         most_dose_relative_sd: relative standard uncertainty of a region's dose above which a person must see it.
-        dose_of_concern_gy: below it however it errs, times the largest ``rbe``, the uncertain dose of an organ without a limit is only
-            told; half of the lowest limit in use, 2 Gy to the red marrow.
+        dose_of_concern_gy: where an organ without a limit stays below it however it errs, times the largest ``rbe``, a dose or fit known
+            badly is only told; half of the lowest limit in use, 2 Gy to the red marrow.
         gates: severity by code of flags that the site weighs in its own way.
         equivalence: margin that a comparison with other results is tested against.
         rbe: relative biological effectiveness by radiation, where the site has set one; shown beside the physical dose, never in it.

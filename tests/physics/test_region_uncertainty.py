@@ -8,8 +8,8 @@ import pytest
 
 from mrtai.io.protocols import load_protocol
 from mrtai.physics.partial_volume import PartialVolume
-from mrtai.physics.region_uncertainty import UNEVEN, _blurred, uncertainty_flags
-from mrtai.values.flag import Severity
+from mrtai.physics.region_uncertainty import UNEVEN, _blurred, may_concern, only_told, uncertainty_flags
+from mrtai.values.flag import Flag, Severity
 from mrtai.values.protocol import CumulativeLimit
 from mrtai.values.uncertainty import Inputs, Spread
 
@@ -68,6 +68,20 @@ LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_li
 def test_an_uncertain_dose_asks_for_a_look_where_it_may_matter(name, drawn, more, severity):
     protocol = replace(load_protocol("lu177-dotatate"), **(LIMITS | more))
     spread = Spread(0.45, (), (0.6, 1.4), (0.3, 1.96))
-    (flag,) = uncertainty_flags(name, 0.15, spread, protocol, drawn)
-    assert (flag.code, flag.severity) == ("DOSE_UNCERTAIN", severity)
-    assert uncertainty_flags(name, 0.15, replace(spread, relative_sd=0.29), protocol, drawn) == ()
+    assert may_concern(name, 0.15, spread, protocol, drawn) is (severity is Severity.REVIEW)
+
+
+def test_a_dose_is_uncertain_above_the_protocols_threshold():
+    protocol, spread = load_protocol("lu177-dotatate"), Spread(0.31, (), (0.6, 1.4), (0.3, 1.96))
+    (flag,) = uncertainty_flags(spread, protocol)
+    assert (flag.code, flag.severity) == ("DOSE_UNCERTAIN", Severity.REVIEW)
+    assert uncertainty_flags(replace(spread, relative_sd=0.29), protocol) == ()
+
+
+def test_of_a_dose_of_no_concern_only_what_says_that_it_is_known_badly_is_told():
+    codes = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY", "HOT_SPOT")
+    flags = only_told([Flag(code, Severity.REVIEW, "So it is.", "Look.") for code in codes], load_protocol("lu177-dotatate"))
+    assert [flag.severity for flag in flags] == [Severity.INFO] * 3 + [Severity.REVIEW]
+    assert "below the protocol's 1 Gy" in flags[0].text and flags[3].text == "So it is."
+    (withheld,) = only_told([Flag("FIT_POOR", Severity.WITHHELD, "So it is.", "Look.")], load_protocol("lu177-dotatate"))
+    assert withheld.severity is Severity.WITHHELD
