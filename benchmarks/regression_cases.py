@@ -1,8 +1,11 @@
-"""The locked cases of ``benchmarks.regression``: small phantoms for every change, virtual patients for every release.
+"""Locked cases of ``benchmarks.regression``: small phantoms for every change; virtual patients and, where it is, a real one at releases.
 
 What stands here is not to be changed: another phantom, seed or setting is another case under another name.
 """
 
+import os
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,7 @@ from mrtai.cycle import dose_cycle
 from mrtai.engines.given_labels import GivenLabels
 from mrtai.engines_of_run import CaseRequest, engines_for
 from mrtai.io.protocols import load_protocol
+from mrtai.io.study import read_study
 from mrtai.physics.align_scans import IDENTITY
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
@@ -68,6 +72,33 @@ def virtual_cases() -> dict[str, Callable[[], Doses]]:
         "virtual patient 12001, 3 scans": partial(_virtual, 12001, (24.0, 96.0, 168.0)),
         "virtual patient 12002, 1 scan": partial(_virtual, 12002, (72.0,)),
     }
+
+
+def real_cases() -> dict[str, Callable[[], Doses]]:
+    """Return the real patient where its data are present, in the folder that ``MRTAI_TEST_DATA`` names; nothing elsewhere.
+
+    Dewaraja and Van, University of Michigan Deep Blue Data, doi 10.7302/0n8e-rz46 (CC BY-NC 4.0): two quantitative SPECT with contours
+    and without CT. Only mean doses of it are kept here.
+    """
+    root = os.environ.get("MRTAI_TEST_DATA")
+    scans = () if root is None else tuple(sorted((Path(root) / "spect" / "umich_lu177_dotatate_nc").glob("SCAN_*.zip")))
+    return {"real patient, 2 scans, no CT, local": partial(_real, scans)} if scans else {}
+
+
+def _real(scans: tuple[Path, ...]) -> Doses:
+    protocol = replace(load_protocol("lu177-dotatate"), check_engine="none", dose_engine="local", segmenter="none")
+    with tempfile.TemporaryDirectory() as folder:
+        study = Path(folder)
+        for scan in scans:
+            with zipfile.ZipFile(scan) as archive:
+                archive.extractall(study / scan.stem)
+        # its headers contradict each other: a choice that makes it a case, see tests/test_real_patient.py
+        started = ("2018-11-15T13:06:28", "2018-11-16T13:05:32")
+        decided = "".join(f'[[scan]]\nstarted_at = "{at}"\ndecay_referred_to = "scan"\n' for at in started)
+        (study / "study.toml").write_text(f'agent = "DOTATATE"\n{decided}', encoding="utf-8")
+        cycle = read_study(study, protocol=protocol, pseudonym_key=b"k" * 32)
+    nowhere = Path()
+    return _doses(_walked(cycle, protocol, engines_for(protocol, CaseRequest(nowhere, protocol.name, nowhere), cycle=cycle)))
 
 
 def _phantom(times_h: tuple[float, ...], **choices: Any) -> Doses:

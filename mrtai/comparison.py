@@ -6,11 +6,11 @@ from pathlib import Path
 from mrtai.agreement import from_images
 from mrtai.io.validation_folder import require_ours, write_validation
 from mrtai.io.validation_margin import equivalence_margin
-from mrtai.io.validation_pairs import Sides, read_sides
+from mrtai.io.validation_pairs import read_sides
 from mrtai.physics.maps_agreement import maps_compared, misplaced
 from mrtai.physics.mixed_units import require_same_units
 from mrtai.physics.validation import attributed, compared
-from mrtai.values.validation import Attribution, NotRecomputed, Validation
+from mrtai.values.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,3 @@ def comparison(asked: Comparison) -> Validation:
         maps=maps,
         not_recomputed=refused,
     )
-
-
-def _known(asked: Comparison, sides: Sides) -> tuple[tuple[Attribution | None, ...], tuple[NotRecomputed, ...]]:
-    return from_images(sides.auto, sides.manual, sides.pairs, asked.protocols, threads=asked.threads)

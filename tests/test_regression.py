@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.regression import CHANGELOG, Change, changes, read_reference, run, unannounced
+from benchmarks.regression import CHANGELOG, Change, _with_absent, changes, read_reference, run, unannounced
 from benchmarks.regression_cases import small_cases
 
 LOG = """# Changelog
@@ -46,3 +46,9 @@ def test_a_region_that_comes_or_goes_is_a_change_and_a_new_case_is_none():
     found = changes(reference, {"case": {"kidneys": 4.0, "liver": 1.0}, "another": {"kidneys": 9.0}})
     assert found == [Change("case", "spleen", 5.0, None), Change("case", "liver", None, 1.0)]
     assert unannounced(found, LOG) == found and str(found[0]) == "case: spleen is gone"
+
+
+def test_a_case_whose_data_are_not_here_keeps_its_doses_in_the_table():
+    reference = {("phantom", "liver"): 1.0, ("real patient", "lesion_1"): 18.0, ("real patient", "body"): 0.2}
+    kept = _with_absent(reference, {"phantom": {"liver": 1.001}})
+    assert kept == {"phantom": {"liver": 1.001}, "real patient": {"lesion_1": 18.0, "body": 0.2}}
