@@ -48,6 +48,7 @@ REGIONS: Final = {
     "lesion_1": ((-60, -15, 35), (14, 14, 14), 3.5e6, 82.0),
 }
 REST: Final = (1.5e4, 40.0)
+REAL_CASES: Final = frozenset({"real patient, 2 scans, no CT, local"})
 RECOVERY: Final = Recovery(1.6, 0.95, ((0.02, 0.0), (0.0, 0.002)))
 
 
@@ -80,9 +81,9 @@ def real_cases() -> dict[str, Callable[[], Doses]]:
     Dewaraja and Van, University of Michigan Deep Blue Data, doi 10.7302/0n8e-rz46 (CC BY-NC 4.0): two quantitative SPECT with contours
     and without CT. Only mean doses of it are kept here.
     """
-    root = os.environ.get("MRTAI_TEST_DATA")
-    scans = () if root is None else tuple(sorted((Path(root) / "spect" / "umich_lu177_dotatate_nc").glob("SCAN_*.zip")))
-    return {"real patient, 2 scans, no CT, local": partial(_real, scans)} if scans else {}
+    folder = Path(os.environ.get("MRTAI_TEST_DATA", "")) / "spect" / "umich_lu177_dotatate_nc"
+    scans = tuple(folder / f"SCAN_00{number}.zip" for number in (1, 2))
+    return {name: partial(_real, scans) for name in REAL_CASES} if folder.is_dir() else {}
 
 
 def _real(scans: tuple[Path, ...]) -> Doses:

@@ -245,7 +245,7 @@ def large_errors(rows: list[dict[str, Any]]) -> str:
     low, high = stats.binom.interval(0.95, len(own), min(expected / max(len(own), 1), 1.0))
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
-        f"Of {len(own)} regions without a flag {seen} are more than 20 % off; {expected:.1f} were stated "
+        f"Of {len(own)} regions without a flag that asks for a look {seen} are more than 20 % off; {expected:.1f} were stated "
         f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}."
     )
 

@@ -353,6 +353,26 @@ def test_a_poor_fit_of_a_dose_of_no_concern_is_only_told_and_no_union_repeats_it
         assert any(flag["text"].startswith("spleen: ") for flag in regions["body"]["flags"]) is repeated
 
 
+def test_a_union_of_no_concern_repeats_what_is_told_of_a_limited_member_as_it_is():
+    protocol = replace(PROTOCOL, dose_of_concern_gy=1e6)
+    _, regions = draft(cycle((80.0, 10.0, 10.9)), protocol=protocol)
+    for name in ("kidney_left", "body"):
+        (flag,) = (flag for flag in regions[name]["flags"] if flag["code"] == "FIT_POOR")
+        assert flag["severity"] == "review" and "of no concern" not in flag["text"] and "however it errs" not in flag["text"]
+
+
+def test_a_flag_that_the_site_weighs_is_weighed_whatever_the_dose():
+    as_liver = replace(drawn(), names={1: "kidney_left", 2: "liver"})
+    for severity in ("review", "withheld"):
+        protocol = replace(PROTOCOL, dose_of_concern_gy=1e6, gates={"FIT_POOR": Severity(severity)})
+        _, regions = draft(cycle(FALLING, (20.0, 4.0, 5.0)), as_liver, protocol=protocol)
+        assert {name: regions[name]["verdict"] for name in ("liver", "liver_without_lesions", "body")} == {
+            "liver": severity,
+            "liver_without_lesions": severity,
+            "body": severity,
+        }
+
+
 FAR = box((16, 16, 16), (20, 20, 20))
 """Five centimetres from the kidney, across which only photons come."""
 

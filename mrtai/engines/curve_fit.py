@@ -92,7 +92,10 @@ class CurveFit:
         fit = exponential("mono", curve, self.known, f"{few}: one exponential, AICc is not defined for so few")
         if n == 2 or fit.goodness["probability"] >= HOPELESS_PROBABILITY:
             return fit
-        return replace(trapezoid(curve, self.known, f"{few} that no exponential follows: trapezoids"), flags=fit.flags)
+        straight = trapezoid(curve, self.known, f"{few} that no exponential follows: trapezoids")
+        # what makes the points lie so is not known: either reading may be the right one
+        sd = None if straight.tia_sd_bq_s is None else float(np.hypot(straight.tia_sd_bq_s, straight.tia_bq_s - fit.tia_bq_s))
+        return replace(straight, tia_sd_bq_s=sd, flags=fit.flags)
 
     def _auto_rising(self, curve: Curve, few: str) -> Fit:
         n = curve.t_h.size

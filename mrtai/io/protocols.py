@@ -1,7 +1,6 @@
 """Protocols: the shipped TOML files and those of a site, checked key by key."""
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from mrtai.io.toml_file import parsed
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.calibration import FORMULA_SCATTER, Covariance, GaussianRecovery, Recovery
 from mrtai.values.chain import STAYS, Progeny
@@ -143,9 +143,9 @@ def load_protocol(name: str) -> Protocol:
 
 def _checked(name: str, content: bytes) -> Protocol:
     try:
-        table = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(name, "not a TOML file", str(error)) from error
+        table = parsed(content)
+    except ValueError as error:
+        raise _bad(name, "not usable as TOML", str(error)) from error
     problem = next(iter(sorted(Draft202012Validator(_SCHEMA).iter_errors(table), key=lambda e: list(map(str, e.path)))), None)
     if problem is not None:
         raise _bad(name, f"wrong entry at {'.'.join(map(str, problem.path)) or 'top level'}", problem.message)

@@ -1,5 +1,6 @@
 """TOML input files, checked key by key: what is not known is refused by name."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,18 +10,30 @@ from typing import Any
 from mrtai.values.refusal import DosimetryError
 
 
+def parsed(content: bytes) -> dict[str, Any]:
+    """Return the table of TOML in UTF-8; raises ValueError for what is none, and for ``nan`` and ``inf``, which no setting means."""
+    return tomllib.loads(content.decode("utf-8"), parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"a number that is not finite: {text}")
+    return number
+
+
 def read_toml(path: Path, code: str) -> tuple[dict[str, Any], bytes]:
     """Return the table of a TOML file and its bytes; refuses what is missing or not TOML with ``code``."""
     try:
         content = path.read_bytes()
-        return tomllib.loads(content.decode("utf-8")), content
+        return parsed(content), content
     except FileNotFoundError:
         raise DosimetryError("file not found", where=path.name, found="nothing there", remedy="check the path", code=code) from None
     except (IsADirectoryError, NotADirectoryError, PermissionError) as fault:
         found = "a folder" if path.is_dir() else type(fault).__name__
         raise DosimetryError("the file cannot be read", where=path.name, found=found, remedy="give a TOML file", code=code) from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise DosimetryError("not TOML", where=path.name, found=str(fault), remedy="correct that line", code=code) from fault
+    except ValueError as fault:
+        raise DosimetryError("not usable as TOML", where=path.name, found=str(fault), remedy="correct that line", code=code) from fault
 
 
 def require_keys(table: Mapping[str, Any], known: set[str], *, where: str, code: str) -> None:

@@ -25,7 +25,7 @@ BEYOND_DOUBT: Final = 3.0
 """Standard uncertainties."""
 
 LIKELY_OFF: Final = 0.05
-"""Above this stated probability of an error over 20 % a person must look."""
+"""Above this stated probability of an error over 20 % a person must look, where the dose may matter."""
 
 FAR: Final = 3.5
 """Standard deviations of the population beyond which a half-life is a sign of wrong times, contour or agent."""

@@ -16,11 +16,11 @@ from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.region_uncertainty import (
-    KNOWN_BADLY,
     LEANING,
     deblurred,
     effect_of,
     inputs_of,
+    known_badly,
     may_concern,
     only_told,
     region_uncertainty,
@@ -116,18 +116,28 @@ def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacMod
     drawn = [name for name, fit in maps.fits.fits.items() if fit is not None]
     rows: dict[str, RegionDose] = {}
     known: dict[str, Uncertainty] = {}
-    calm: set[str] = set()
-    # unions come last: their members' doses say which of the members' flags ask for a look
+    told: dict[str, frozenset[str]] = {}
+    # unions come last: their members' doses say which of the members' flags are only told
     for name, members in sorted(groups.items(), key=lambda group: len(group[1]) > 1):
-        row = _row(maps, name, members, protocol, nuclide, model, calm)
+        row = _row(maps, name, members, protocol, nuclide, model, told)
         if row.uncertainty is not None:
             known[members[0]] = row.uncertainty
         row = _united(maps, row, members, known, protocol)
-        if row.dose is not None and row.spread is not None and not may_concern(name, row.dose.mean_gy, row.spread, protocol, drawn):
-            row = replace(row, flags=only_told(row.flags, protocol))
-            calm.update(members if len(members) == 1 else ())
+        holders = [name, *(union for union, of in groups.items() if set(members) < set(of))]
+        if _is_calm(row, holders, protocol, drawn):
+            alone = len(members) == 1
+            # all else that a union tells is of its members
+            codes = known_badly(protocol) if alone else known_badly(protocol) & {"DOSE_UNCERTAIN"}
+            row = replace(row, flags=only_told(row.flags, codes, protocol))
+            told |= dict.fromkeys(members if alone else (), codes)
         rows[name] = row
     return tuple(rows[name] for name in groups)
+
+
+def _is_calm(row: RegionDose, holders: Sequence[str], protocol: Protocol, drawn: Sequence[str]) -> bool:
+    if row.dose is None or row.spread is None or row.fit is None:
+        return False
+    return not may_concern(holders, row.dose.mean_gy, row.spread, row.fit, protocol, drawn)
 
 
 def region_masks(maps: Maps) -> dict[str, NDArray[np.bool_]]:
@@ -146,11 +156,20 @@ def _members(maps: Maps) -> dict[str, tuple[str, ...]]:
 
 
 def _row(
-    maps: Maps, name: str, members: tuple[str, ...], protocol: Protocol, nuclide: Nuclide, model: TacModel, calm: Collection[str]
+    maps: Maps,
+    name: str,
+    members: tuple[str, ...],
+    protocol: Protocol,
+    nuclide: Nuclide,
+    model: TacModel,
+    told: Mapping[str, Collection[str]],
 ) -> RegionDose:
+    """Return one region's row without the uncertainty of its dose; ``told``: by member, flags that a union does not repeat."""
     single = members == (name,)
     alone = len(members) == 1
-    fit, flags = (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model, calm)
+    fit, flags = (
+        (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model, {} if alone else told)
+    )
     mask = _mask(maps, name, members)
     flags = (*flags, *_contour_flags(maps, name, members), *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
     volume_ml, mass_kg = np.sum([maps.volume_and_mass(member) for member in members], axis=0).tolist()
@@ -264,7 +283,7 @@ def _mask(maps: Maps, name: str, members: tuple[str, ...]) -> NDArray[np.bool_]:
 
 
 def _union_fit(
-    fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel, calm: Collection[str]
+    fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel, told: Mapping[str, Collection[str]]
 ) -> tuple[Fit | None, tuple[Flag, ...]]:
     """Return the union's Ã as the sum of its members', with the half-life of the summed curve."""
     parts = {member: fits.fits[member] for member in members if member not in fits.empty}
@@ -296,7 +315,7 @@ def _union_fit(
         flags=(),
     )
     united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, probability_off=None) if sd is None else with_integral(united, tia, sd)
-    return with_common(united, fits.common_relative_sd), _members_flags(fits, members, calm)
+    return with_common(united, fits.common_relative_sd), _members_flags(fits, members, told)
 
 
 def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | None:
@@ -315,12 +334,11 @@ def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | 
     return float(np.hypot(leaning, measured))
 
 
-def _members_flags(fits: RegionFits, members: tuple[str, ...], calm: Collection[str]) -> tuple[Flag, ...]:
-    """Return what makes members' curves doubtful, see ``_gathered``, but for what is only told of members in ``calm``."""
+def _members_flags(fits: RegionFits, members: tuple[str, ...], told: Mapping[str, Collection[str]]) -> tuple[Flag, ...]:
+    """Return what makes members' curves doubtful, see ``_gathered``, but for what is only told of them."""
     own = {member: fits.fits[member] for member in members}
     flags = {member: (*fits.flags[member], *(() if fit is None else fit.flags)) for member, fit in own.items()}
-    untold = {member: KNOWN_BADLY if member in calm else () for member in members}
-    return _gathered({member: tuple(flag for flag in of if flag.code not in untold[member]) for member, of in flags.items()})
+    return _gathered({member: tuple(flag for flag in of if flag.code not in told.get(member, ())) for member, of in flags.items()})
 
 
 def _gathered(flags: Mapping[str, tuple[Flag, ...]]) -> tuple[Flag, ...]:

@@ -204,23 +204,35 @@ def uncertainty_flags(spread: Spread, protocol: Protocol) -> tuple[Flag, ...]:
     return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, "See its budget for the largest term: contour, recovery, scans or kinetics."),)
 
 
-def may_concern(name: str, mean_gy: float, spread: Spread, protocol: Protocol, drawn: Collection[str]) -> bool:
+def may_concern(names: Sequence[str], mean_gy: float, spread: Spread, fit: Fit, protocol: Protocol, drawn: Collection[str]) -> bool:
     """Return False for a dose that stays below the protocol's ``dose_of_concern_gy`` however it errs.
 
-    Never False for lesions, for regions that the protocol limits, and for bone that stands for the marrow: ``drawn`` are the regions of
-    the draft that have a curve, which say whether one does.
+    Never False for lesions, for what the protocol limits, and for bone that stands for the marrow.
+
+    Args:
+        names: the region, then the unions that it is a member of.
+        mean_gy: its dose.
+        spread: the uncertainty of that.
+        fit: its curve, whose integral may have a longer tail.
+        protocol: limits, and the dose of concern.
+        drawn: regions of the draft that have a curve, which say whether bone stands for the marrow.
     """
-    most_gy = mean_gy * spread.interval_95[1] * max((1.0, *protocol.rbe.values()))
-    return kinetic_family(name) == "lesion" or _limited(name, protocol, drawn) or most_gy >= protocol.dose_of_concern_gy
+    tail = 0.0 if fit.tia_95_bq_s is None else fit.tia_95_bq_s[1] / fit.tia_bq_s - 1.0
+    most_gy = mean_gy * (1.0 + float(np.hypot(spread.interval_95[1] - 1.0, tail))) * max((1.0, *protocol.rbe.values()))
+    limited = any(_limited(name, protocol, drawn) for name in names)
+    return kinetic_family(names[0]) == "lesion" or limited or most_gy >= protocol.dose_of_concern_gy
 
 
-def only_told(flags: Iterable[Flag], protocol: Protocol) -> tuple[Flag, ...]:
-    """Return the flags of a region whose dose is of no concern: what says that it is known badly asks for no look."""
+def known_badly(protocol: Protocol) -> frozenset[str]:
+    """Return the flags that are only told of a dose of no concern: those that its interval holds, but for what the site weighs itself."""
+    return frozenset(KNOWN_BADLY) - set(protocol.gates)
+
+
+def only_told(flags: Iterable[Flag], codes: Collection[str], protocol: Protocol) -> tuple[Flag, ...]:
+    """Return the flags of a region whose dose is of no concern, where those of these codes ask for no look."""
     text = f" The dose is below the protocol's {protocol.dose_of_concern_gy:g} Gy however it errs."
     return tuple(
-        replace(flag, severity=Severity.INFO, text=flag.text + text)
-        if flag.code in KNOWN_BADLY and flag.severity is Severity.REVIEW
-        else flag
+        replace(flag, severity=Severity.INFO, text=flag.text + text) if flag.code in codes and flag.severity is Severity.REVIEW else flag
         for flag in flags
     )
 

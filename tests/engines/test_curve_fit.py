@@ -265,6 +265,17 @@ def test_trapezoids_know_that_their_rules_are_rules():
     assert {"EXTRAPOLATED", "LARGE_ERROR_LIKELY"} <= codes(rising)
 
 
+@pytest.mark.parametrize("points", [(20.0, 15.0, 2.0), (20.0, 4.0, 2.0)])
+def test_points_on_no_exponential_leave_it_open_how_to_read_them(points):
+    curve = Curve("kidney_left", np.array([24.0, 96.0, 168.0]), 1e6 * np.array(points), 5e4 * np.array(points))
+    found, straight, exponential = (fit(method, curve) for method in ("auto", "trapezoid", "mono"))
+    assert found.model == "trapezoid" and "FIT_POOR" in codes(found)
+    assert found.tia_bq_s == pytest.approx(straight.tia_bq_s, rel=1e-12)
+    assert found.tia_sd_bq_s == pytest.approx(np.hypot(straight.tia_sd_bq_s, straight.tia_bq_s - exponential.tia_bq_s), rel=1e-9)
+    assert found.tia_95_bq_s[0] < min(straight.tia_bq_s, exponential.tia_bq_s)
+    assert found.tia_95_bq_s[1] > max(straight.tia_bq_s, exponential.tia_bq_s)
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [

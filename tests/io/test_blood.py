@@ -94,7 +94,7 @@ def test_the_example_is_read_as_it_is_explained():
     [
         ("[blood]\nhaematocrit = 0.4\n", "blood without samples"),
         ('[blood]\nsamples = "b.csv"\nhaematocrit = 42.0\n', "0.42, not 42"),
-        ('[blood]\nsamples = "b.csv"\nhaematocrit = nan\n', "between 0 and 1"),
+        ('[blood]\nsamples = "b.csv"\nhaematocrit = nan\n', "not usable as TOML; found a number that is not finite: nan"),
         ('[blood]\nsamples = "b.csv"\nmarrow_mass_g = -3\n', "'marrow_mass_g' must be positive"),
         ('[blood]\nsamples = "b.csv"\nhematocrit = 0.4\n', "unknown key; found 'hematocrit'"),
         ('blood = "b.csv"\n', "blood must be a table"),

@@ -69,6 +69,7 @@ def test_unknown_recorded_counts_are_flagged(tmp_path):
         (TOML.replace("MEGP", "LEHR"), "CALIBRATION_OTHER_COLLIMATOR", "not for collimator MEGP; found calibrated collimators: LEHR"),
         (TOML.replace("2026-12-31", "2026-02-28"), "CALIBRATION_EXPIRED", "not valid on 2026-03-03; found valid 2026-01-01 to 2026-02-28"),
         (TOML.replace("9.0", "-9.0"), "CALIBRATION_FILE", "impossible values; found sensitivity_cps_per_mbq = -9.0"),
+        (TOML.replace("9.0", "inf"), "CALIBRATION_FILE", "not usable as TOML; found a number that is not finite: inf"),
         (TOML + "colimator = 1\n", "CALIBRATION_FILE", "unknown key; found 'colimator'"),
         (TOML.replace('nuclide = "Lu-177"\n', ""), "CALIBRATION_FILE", "keys are missing; found no nuclide"),
     ],

@@ -66,7 +66,7 @@ def test_values_referred_to_the_administration_decay_to_the_scan(tmp_path):
         (HEAD + FIRST + 'decay_referred_to = "start"\n', "STUDY_TOML", "neither 'scan' nor 'administration'"),
         (HEAD.replace("7400.0", '"7400"') + FIRST, "STUDY_TOML", "'administered_mbq' must be a number"),
         (HEAD.replace("7400.0", "0") + FIRST, "STUDY_TOML", "must be positive"),
-        ("administered_mbq = \n", "STUDY_TOML", "study.toml: not TOML"),
+        ("administered_mbq = \n", "STUDY_TOML", "study.toml: not usable as TOML"),
         (HEAD + FIRST + FIRST, "DUPLICATE_SCAN", r"two scans start at one time; found 2026-03-03T09:30:00\+01:00 twice"),
         (
             HEAD + FIRST + SECOND.replace("2026-03-30T09:30:00+02:00", "2026-03-03T10:30:00+02:00"),

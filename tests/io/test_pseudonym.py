@@ -73,7 +73,7 @@ def test_a_configuration_without_a_key_leaves_the_users_own(nothing_named):
     [
         ('pseudonym_key = "missing.key"\n', "missing.key: the pseudonym's key is missing"),
         ("pseudonym_key = 4\n", "mrtai.toml: 'pseudonym_key' must be a text"),
-        ("pseudonym_key\n", "mrtai.toml: not TOML"),
+        ("pseudonym_key\n", "mrtai.toml: not usable as TOML"),
     ],
 )
 def test_a_configuration_that_names_no_key_is_refused_and_none_is_made(nothing_named, content, message):

@@ -70,6 +70,12 @@ def test_progeny_stay_and_no_rbe_is_set_where_the_protocol_says_nothing(tmp_path
         assert load_protocol(shipped).progeny == Progeny() and load_protocol(shipped).rbe == {}
 
 
+@pytest.mark.parametrize("never", ["nan", "inf", "1e999"])
+def test_a_threshold_that_nothing_can_reach_is_refused(tmp_path, never):
+    with pytest.raises(DosimetryError, match=f"not usable as TOML; found a number that is not finite: {never}"):
+        protocol(tmp_path, f"dose_of_concern_gy = {never}\n")
+
+
 def test_a_protocol_sets_progeny_and_rbe(tmp_path):
     found = protocol(tmp_path, '[progeny]\nstay = "none"\nfree_fraction = 0.25\n[rbe]\nalpha = 5.0\n')
     assert found.progeny == Progeny("none", 0.25)

@@ -8,7 +8,7 @@ import pytest
 
 from mrtai.io.protocols import load_protocol
 from mrtai.physics.partial_volume import PartialVolume
-from mrtai.physics.region_uncertainty import UNEVEN, _blurred, may_concern, only_told, uncertainty_flags
+from mrtai.physics.region_uncertainty import UNEVEN, _blurred, known_badly, may_concern, only_told, uncertainty_flags
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.protocol import CumulativeLimit
 from mrtai.values.uncertainty import Inputs, Spread
@@ -52,6 +52,9 @@ def test_of_what_was_taken_back_a_share_stays_uncertain_and_the_contrast_is_the_
 LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_limits": {"liver": CumulativeLimit(30.0, None, "a test")}}
 
 
+NORMAL = SimpleNamespace(tia_bq_s=1e12, tia_95_bq_s=(0.8e12, 1.2e12))
+
+
 @pytest.mark.parametrize(
     ("name", "drawn", "more", "severity"),
     [
@@ -68,7 +71,16 @@ LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_li
 def test_an_uncertain_dose_asks_for_a_look_where_it_may_matter(name, drawn, more, severity):
     protocol = replace(load_protocol("lu177-dotatate"), **(LIMITS | more))
     spread = Spread(0.45, (), (0.6, 1.4), (0.3, 1.96))
-    assert may_concern(name, 0.15, spread, protocol, drawn) is (severity is Severity.REVIEW)
+    assert may_concern((name,), 0.15, spread, NORMAL, protocol, drawn) is (severity is Severity.REVIEW)
+
+
+def test_a_long_tail_of_the_curve_and_a_limit_of_a_union_make_a_dose_of_concern():
+    protocol, spread = replace(load_protocol("lu177-dotatate"), **LIMITS), Spread(0.45, (), (0.6, 1.4), (0.3, 1.96))
+    # a lone late scan: the posterior reaches ten times its median
+    late = SimpleNamespace(tia_bq_s=1e12, tia_95_bq_s=(0.2e12, 10e12))
+    assert may_concern(("lung_left", "body"), 0.15, spread, late, protocol, ())
+    assert not may_concern(("lung_left", "body"), 0.15, spread, SimpleNamespace(tia_bq_s=1e12, tia_95_bq_s=None), protocol, ())
+    assert may_concern(("lung_left", "body"), 0.15, spread, NORMAL, replace(protocol, dose_limits_gy={"body": 3.0}), ())
 
 
 def test_a_dose_is_uncertain_above_the_protocols_threshold():
@@ -79,9 +91,12 @@ def test_a_dose_is_uncertain_above_the_protocols_threshold():
 
 
 def test_of_a_dose_of_no_concern_only_what_says_that_it_is_known_badly_is_told():
+    protocol = load_protocol("lu177-dotatate")
     codes = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY", "HOT_SPOT")
-    flags = only_told([Flag(code, Severity.REVIEW, "So it is.", "Look.") for code in codes], load_protocol("lu177-dotatate"))
+    flags = only_told([Flag(code, Severity.REVIEW, "So it is.", "Look.") for code in codes], known_badly(protocol), protocol)
     assert [flag.severity for flag in flags] == [Severity.INFO] * 3 + [Severity.REVIEW]
     assert "below the protocol's 1 Gy" in flags[0].text and flags[3].text == "So it is."
-    (withheld,) = only_told([Flag("FIT_POOR", Severity.WITHHELD, "So it is.", "Look.")], load_protocol("lu177-dotatate"))
+    (withheld,) = only_told([Flag("FIT_POOR", Severity.WITHHELD, "So it is.", "Look.")], known_badly(protocol), protocol)
     assert withheld.severity is Severity.WITHHELD
+    weighed = replace(protocol, gates={"FIT_POOR": Severity.REVIEW})
+    assert known_badly(weighed) == {"DOSE_UNCERTAIN", "LARGE_ERROR_LIKELY"}
