@@ -135,9 +135,9 @@ def region_doses(maps: Maps, protocol: Protocol, nuclide: Nuclide, model: TacMod
 
 
 def _is_calm(row: RegionDose, holders: Sequence[str], protocol: Protocol, drawn: Sequence[str]) -> bool:
-    if row.dose is None or row.spread is None or row.fit is None:
+    if row.dose is None or row.spread is None:
         return False
-    return not may_concern(holders, row.dose.mean_gy, row.spread, row.fit, protocol, drawn)
+    return not may_concern(holders, row.dose.mean_gy, row.spread, protocol, drawn)
 
 
 def region_masks(maps: Maps) -> dict[str, NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import RECOVERY, is_compact
 from mrtai.physics.recovery import coefficient_sd
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
+from mrtai.physics.uncertainty_draws import ENDS_Z
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR, Fit
@@ -55,6 +56,9 @@ patients, whose uptake is even, on the page docs/validation/recovery.md, and a f
 KNOWN_BADLY: Final = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY")
 """Flags of a region's number that its stated interval holds already."""
 
+NORMAL_WITHIN: Final = 0.05
+"""Standard uncertainties by which the ends of a normal error's intervals may be off."""
+
 UNKNOWN_RESIDUAL_MM: Final = 8.0
 """Of a scan that could not be registered and was left where it was: a patient who is laid down anew lies about a centimetre off."""
 
@@ -97,8 +101,24 @@ def inputs_of(
         dead_time_tau_relative_sd=busiest.dead_time_tau_relative_sd,
         calibration_relative_sd=fits.common_relative_sd,
         kinetics_relative_sd=float(own),
+        kinetics_ends=_lopsided_ends(fit, float(own)),
         engine_relative_sd=_engine_sd(size, protocol),
     )
+
+
+def _lopsided_ends(fit: Fit, own_relative_sd: float) -> tuple[float, float, float, float] | None:
+    """Return the ends of the integral's intervals by kinetics alone, relative to it; None where they are those of a normal error."""
+    if fit.tia_sd_bq_s is None or fit.tia_68_bq_s is None or fit.tia_95_bq_s is None or own_relative_sd == 0:
+        return None
+    # what is common to all scans widened them about the integral, see kinetics.with_integral
+    own = own_relative_sd / (fit.tia_sd_bq_s / fit.tia_bq_s)
+    (low, high), (lowest, highest) = fit.tia_68_bq_s, fit.tia_95_bq_s
+    ends = 1.0 + own * (np.array([lowest, low, high, highest]) / fit.tia_bq_s - 1.0)
+    normal = np.maximum(1.0 + ENDS_Z * own_relative_sd, 0.0)
+    if np.abs(ends - normal).max() <= NORMAL_WITHIN * own_relative_sd:
+        return None
+    first, second, third, fourth = np.maximum(ends, 0.0).tolist()
+    return first, second, third, fourth
 
 
 def deblurred(inputs: Inputs) -> Inputs:
@@ -204,7 +224,7 @@ def uncertainty_flags(spread: Spread, protocol: Protocol) -> tuple[Flag, ...]:
     return (Flag("DOSE_UNCERTAIN", Severity.REVIEW, text, "See its budget for the largest term: contour, recovery, scans or kinetics."),)
 
 
-def may_concern(names: Sequence[str], mean_gy: float, spread: Spread, fit: Fit, protocol: Protocol, drawn: Collection[str]) -> bool:
+def may_concern(names: Sequence[str], mean_gy: float, spread: Spread, protocol: Protocol, drawn: Collection[str]) -> bool:
     """Return False for a dose that stays below the protocol's ``dose_of_concern_gy`` however it errs.
 
     Never False for lesions, for what the protocol limits, and for bone that stands for the marrow.
@@ -213,12 +233,10 @@ def may_concern(names: Sequence[str], mean_gy: float, spread: Spread, fit: Fit, 
         names: the region, then the unions that it is a member of.
         mean_gy: its dose.
         spread: the uncertainty of that.
-        fit: its curve, whose integral may have a longer tail.
         protocol: limits, and the dose of concern.
         drawn: regions of the draft that have a curve, which say whether bone stands for the marrow.
     """
-    tail = 0.0 if fit.tia_95_bq_s is None else fit.tia_95_bq_s[1] / fit.tia_bq_s - 1.0
-    most_gy = mean_gy * (1.0 + float(np.hypot(spread.interval_95[1] - 1.0, tail))) * max((1.0, *protocol.rbe.values()))
+    most_gy = mean_gy * spread.interval_95[1] * max((1.0, *protocol.rbe.values()))
     limited = any(_limited(name, protocol, drawn) for name in names)
     return kinetic_family(names[0]) == "lesion" or limited or most_gy >= protocol.dose_of_concern_gy
 

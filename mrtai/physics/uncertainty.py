@@ -8,6 +8,7 @@ variable: its sensitivities through counts, recovery and mass are added with the
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.special import ndtri
 
 from mrtai.physics.radiobiology import bed_gy
 from mrtai.physics.recovery import coefficient, coefficient_sd, log_slope, parameters, used
-from mrtai.physics.uncertainty_draws import drawn_ratios
+from mrtai.physics.uncertainty_draws import OWN_KINETICS, drawn_ratios
 from mrtai.physics.uncertainty_inputs import counts_slope, dead_time_slope
 from mrtai.values.grid import Array
 from mrtai.values.uncertainty import BudgetTerm, Effect, Inputs, Spread, Uncertainty
@@ -92,8 +93,8 @@ def bootstrap(inputs: Inputs, draws: int, rng: np.random.Generator) -> Uncertain
 
 
 def stated(inputs: Inputs) -> Uncertainty:
-    """Return what to report: first order where every input's relative standard uncertainty is at most 5 %, else drawn."""
-    if max(_input_sds(inputs)) <= FIRST_ORDER_UP_TO:
+    """Return what to report: first order where every input's error is normal with a standard uncertainty of at most 5 %, else drawn."""
+    if inputs.kinetics_ends is None and max(_input_sds(inputs)) <= FIRST_ORDER_UP_TO:
         return propagated(inputs)
     return bootstrap(inputs, DRAWS, np.random.default_rng(SEED))
 
@@ -114,7 +115,18 @@ def combined(values: Sequence[float], spreads: Sequence[Spread], together: Colle
             parts.setdefault(term.term, []).append(value * term.relative_sd)
     terms: list[str] = [term for term in OF_DOSE if term in parts]
     sds = {term: float(sum(parts[term]) if term in together else np.linalg.norm(parts[term])) / sum(values) for term in terms}
-    return _normal_spread(sds, terms)
+    return _shaped_as(_normal_spread(sds, terms), values, spreads)
+
+
+def _shaped_as(total: Spread, values: Sequence[float], spreads: Sequence[Spread]) -> Spread:
+    """Return the spread of a sum with intervals as lopsided as those of its parts, each counted by its variance in the sum."""
+    parts = [(value * of.relative_sd, of) for value, of in zip(values, spreads, strict=True) if of.relative_sd > 0]
+    if not parts:
+        return total
+    weights = np.square([sd for sd, _ in parts])
+    ends = np.array([[(end - 1.0) / of.relative_sd for end in (*of.interval_68, *of.interval_95)] for _, of in parts])
+    low, high, lowest, highest = (1.0 + total.relative_sd * (weights @ ends) / weights.sum()).tolist()
+    return replace(total, interval_68=(low, high), interval_95=(lowest, highest))
 
 
 def _relative_sds(inputs: Inputs) -> dict[str, float]:
@@ -158,14 +170,22 @@ def _normal_spread(sds: Mapping[str, float], terms: Sequence[str], slope: float 
 
 
 def _drawn_spread(factors: Mapping[str, Array], terms: Sequence[str], effect: Effect | None = None) -> Spread:
-    """Return the spread of the product of factors, or of the BED of a dose that is multiplied by it."""
-    ratios = np.prod([factors[term] for term in terms], axis=0)
-    if effect is not None:
-        bed = [bed_gy(dose_gy, effect.g, effect.alpha_beta_gy) for dose_gy in (effect.dose_gy * ratios, effect.dose_gy)]
-        ratios = bed[0] / bed[1]
-    total = float(ratios.std())
-    low, high, lowest, highest = np.quantile(ratios, [0.16, 0.84, 0.025, 0.975]).tolist()
+    """Return the spread of the product of factors, or of the BED of a dose that is multiplied by it.
+
+    The standard uncertainty is that of normal kinetics, whose own long tail says more of the ends of intervals than of most patients.
+    """
+    total = float(_product(factors, terms, effect).std())
+    shaped = [OWN_KINETICS if term == "kinetics" else term for term in terms]
+    low, high, lowest, highest = np.quantile(_product(factors, shaped, effect), [0.16, 0.84, 0.025, 0.975]).tolist()
     return Spread(total, _budget(total, {term: float(factors[term].std()) for term in terms}), (low, high), (lowest, highest))
+
+
+def _product(factors: Mapping[str, Array], terms: Sequence[str], effect: Effect | None) -> Array:
+    ratios: Array = np.prod([factors[term] for term in terms], axis=0)
+    if effect is None:
+        return ratios
+    bed = bed_gy(effect.dose_gy * ratios, effect.g, effect.alpha_beta_gy)
+    return np.asarray(bed / bed_gy(effect.dose_gy, effect.g, effect.alpha_beta_gy))
 
 
 def _budget(total: float, sds: Mapping[str, float]) -> tuple[BudgetTerm, ...]:

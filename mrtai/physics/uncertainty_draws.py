@@ -3,7 +3,7 @@
 from typing import Final
 
 import numpy as np
-from scipy.special import lambertw
+from scipy.special import lambertw, ndtri
 
 from mrtai.physics.recovery import coefficient, coefficients, parameters, used
 from mrtai.physics.uncertainty_inputs import content_ml
@@ -13,6 +13,13 @@ from mrtai.values.uncertainty import Inputs
 
 LEAST_POSSIBLE: Final = 0.5
 """Inputs of which more than the rest make no sense (a negative activity, a curve that falls) are no knowledge."""
+
+
+OWN_KINETICS: Final = "own kinetics"
+"""The factor of ``kinetics`` with the shape of the fit's own distribution, for the ends of intervals."""
+
+ENDS_Z: Final = ndtri([0.025, 0.16, 0.84, 0.975])
+"""Normal deviates of ``Inputs.kinetics_ends``."""
 
 
 def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -32,6 +39,7 @@ def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[s
         factors["recovery"] = _of_contrast(inputs, at_volume / coefficients(inputs.recovery, volume_ml, curves) * off_curve)
     larger = volume_ml / inputs.volume_ml
     factors["volume"] = _of_contrast(inputs, by_counts / larger) * larger
+    factors[OWN_KINETICS] = _own_kinetics(inputs, factors["kinetics"]) * factors["model"]
     possible = np.all([np.isfinite(values) & (values > 0) for values in factors.values()], axis=0)
     if possible.mean() < LEAST_POSSIBLE:
         raise _nothing_known(float(possible.mean()))
@@ -49,6 +57,21 @@ def _normal_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict
         "engine": inputs.engine_relative_sd,
     }
     return {term: 1.0 + sd * rng.standard_normal(draws) for term, sd in sds.items()}
+
+
+def _own_kinetics(inputs: Inputs, normal: Array) -> Array:
+    """Return the normal factors of kinetics, of shape ``(draws,)``, each moved to where the fit's own distribution has as much below it."""
+    if inputs.kinetics_ends is None:
+        return normal
+    lowest, low, high, highest = inputs.kinetics_ends
+    # a rule of thumb may state an integral outside of what its own distribution holds likely
+    ends = np.array([lowest, low, np.clip(1.0, low, high), high, highest])
+    z = np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
+    slopes = np.diff(ends) / np.diff(z)
+    deviates = (normal - 1.0) / inputs.kinetics_relative_sd
+    # beyond the outer ends as steep as between the outer two
+    beyond = np.minimum(deviates - z[0], 0.0) * slopes[0] + np.maximum(deviates - z[-1], 0.0) * slopes[-1]
+    return np.asarray(np.interp(deviates, z, ends) + beyond)
 
 
 def _of_contrast(inputs: Inputs, ratio: Array) -> Array:

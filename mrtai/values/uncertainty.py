@@ -44,6 +44,8 @@ class Inputs:
         dead_time_tau_relative_sd: of the dead time per event.
         calibration_relative_sd: of the sensitivity.
         kinetics_relative_sd: of the integral from the scans' independent errors and from population priors, by the fit.
+        kinetics_ends: true over stated integral by kinetics alone, 2.5, 16, 84 and 97.5 % points; None where its error is normal. They
+            shape intervals, not standard uncertainties.
         model_choice_relative_sd: of the integral, between models that fit alike; part of the term ``kinetics``.
         engine_relative_sd: of the dose, from Monte Carlo statistics or an engine's measured error.
         effect: what BED is made of, None where there is no BED.
@@ -61,6 +63,7 @@ class Inputs:
     dead_time_tau_relative_sd: float = 0.0
     calibration_relative_sd: float = 0.0
     kinetics_relative_sd: float = 0.0
+    kinetics_ends: tuple[float, float, float, float] | None = None
     model_choice_relative_sd: float = 0.0
     engine_relative_sd: float = 0.0
     effect: Effect | None = None
@@ -72,6 +75,8 @@ class Inputs:
                 raise ValueError(f"{field.name} must be zero or positive, got {value}")
         if not (0 < self.volume_ml < float("inf") and 0 < self.fwhm_mm < float("inf") and isfinite(self.mass_exponent)):
             raise ValueError(f"uncertainty of {self.volume_ml} mL seen with {self.fwhm_mm} mm, mass exponent {self.mass_exponent}")
+        if self.kinetics_ends is not None and not 0.0 <= min(self.kinetics_ends) <= max(self.kinetics_ends) < float("inf"):
+            raise ValueError(f"kinetics_ends must be finite and not negative, got {self.kinetics_ends}")
         if not -1.0 <= self.contrast <= 1.0:
             raise ValueError(f"contrast must lie between -1 and 1, got {self.contrast}")
         if not 1.0 <= self.dead_time_factor < e:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import erf
+from scipy.special import erf, ndtri
 from scipy.stats import chi
 
 from mrtai.io.tables import point_kernel
@@ -309,6 +309,40 @@ def test_intervals_hold_the_truth_as_often_as_they_say(volume_ml):
     # 400 trials: three binomial sd are 7 and 3.3 points
     assert np.mean(held, axis=0) == pytest.approx([0.68, 0.95], abs=0.07)
     assert np.mean(held, axis=0)[1] == pytest.approx(0.95, abs=0.033)
+
+
+LOPSIDED = (0.82, 0.92, 1.15, 1.7)
+
+
+def test_intervals_have_the_long_tail_of_the_curve_and_the_standard_uncertainty_has_not():
+    inputs = Inputs(volume_ml=100.0, volume_relative_sd=0.0, fwhm_mm=11.0, kinetics_relative_sd=0.1, kinetics_ends=LOPSIDED)
+    found = stated(inputs)
+    for spread in (found.tia, found.dose):
+        assert spread.relative_sd == pytest.approx(0.1, rel=0.01)
+        # 20 000 draws leave 0.01 of the outer tail
+        assert (*spread.interval_68, *spread.interval_95) == pytest.approx((0.92, 1.15, 0.82, 1.7), abs=0.02)
+    assert found.activity.relative_sd == 0
+
+
+def test_the_ends_of_a_normal_error_change_nothing():
+    inputs = Inputs(volume_ml=30.0, volume_relative_sd=0.12, fwhm_mm=11.0, kinetics_relative_sd=0.1, calibration_relative_sd=0.03)
+    ends = tuple((1.0 + 0.1 * ndtri([0.025, 0.16, 0.84, 0.975])).tolist())
+    normal, same = stated(inputs), stated(replace(inputs, kinetics_ends=ends))
+    assert same.dose.relative_sd == normal.dose.relative_sd
+    assert (*same.dose.interval_68, *same.dose.interval_95) == pytest.approx((*normal.dose.interval_68, *normal.dose.interval_95), rel=1e-9)
+
+
+def test_a_sum_is_as_lopsided_as_its_parts():
+    inputs = Inputs(volume_ml=100.0, volume_relative_sd=0.1, fwhm_mm=11.0, kinetics_relative_sd=0.1, kinetics_ends=LOPSIDED)
+    one = stated(inputs).dose
+    both = combined([2.0, 2.0], [one, one], {"kinetics", "volume"})
+    assert both.relative_sd == pytest.approx(one.relative_sd, rel=1e-9)
+    assert (*both.interval_68, *both.interval_95) == pytest.approx((*one.interval_68, *one.interval_95), rel=1e-9)
+    # the part that weighs more shapes it
+    symmetric = stated(replace(inputs, kinetics_ends=None)).dose
+    mostly = combined([9.0, 1.0], [symmetric, one], {"kinetics", "volume"})
+    upper, lower = mostly.interval_95[1] - 1.0, 1.0 - mostly.interval_95[0]
+    assert 1.0 < upper / lower < 1.25 < (one.interval_95[1] - 1.0) / (1.0 - one.interval_95[0])
 
 
 def test_inputs_that_leave_nothing_known_are_refused():
