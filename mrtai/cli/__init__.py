@@ -106,7 +106,7 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     run.add_argument("study", type=Path, metavar="STUDY", help="folder of DICOM files in any nesting, or of NIfTI files with a study.toml")
     run.add_argument(
-        "--protocol", required=True, metavar="P", help="lu177-dotatate, lu177-psma, i131, y90-sirt, or the path of a TOML file"
+        "--protocol", required=True, metavar="P", help="lu177-dotatate, lu177-psma, i131, y90-sirt, ac225-psma, or the path of a TOML file"
     )
     run.add_argument("--out", required=True, type=Path, metavar="CASE", help="folder to write; an unsigned case of ours is replaced")
     run.add_argument(

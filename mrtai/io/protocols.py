@@ -208,6 +208,6 @@ def _bad(name: str, what: str, found: str) -> DosimetryError:
         what,
         where=f"protocol {name}",
         found=found,
-        remedy="compare with the protocols shipped in mrtai/data/protocols",
+        remedy="compare with mrtai/data/examples/protocol.toml, which has every key",
         code="BAD_PROTOCOL",
     )
