@@ -30,7 +30,8 @@ class Model:
 
     Attributes:
         classes: region name by output channel, background first.
-        caution: what every report says of the model, where it misses its aims.
+        caution: what every report says of the model, where it misses its aims; ``caution_regions`` the regions that do, all where none is
+            named.
         evaluation: sections of the card: name → rows, each a mapping of column to value.
         data: what was learned from: name → licence and source.
         failures: where it is known to fail, one sentence each.
@@ -48,6 +49,7 @@ class Model:
     evaluation: Mapping[str, Sequence[Mapping[str, Any]]]
     failures: Sequence[str]
     recipe: str
+    caution_regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def _metadata(model: Model, digest: str) -> dict[str, Any]:
             "classes": {str(value): name for value, name in enumerate(model.classes) if value},
             "envelope": dict(model.envelope),
             "caution": model.caution,
+            "caution_regions": list(model.caution_regions),
             "trained_from_commit": commit(),
         },
     }

@@ -100,11 +100,13 @@ class OnnxSegmenter:
 
 
 def cautions(bundle: Bundle, names: Iterable[str]) -> dict[str, tuple[Flag, ...]]:
-    """Return what every report must say of a model that does less well than it should: once in full, and briefly at each region drawn."""
+    """Return what reports must say of a model that does less well than it should: of the regions it names, else of all and of the case."""
     if not bundle.caution:
         return {}
     remedy = "Look at the contour; give an edited one with --labels."
     told = Flag("MODEL_CAUTION", Severity.REVIEW, f"{bundle.caution}.", remedy)
+    if bundle.caution_regions:
+        return dict.fromkeys(set(names) & set(bundle.caution_regions), (told,))
     brief = Flag("MODEL_CAUTION", Severity.REVIEW, f"Drawn by {bundle.label}, which misses its accuracy aims.", remedy)
     return {**dict.fromkeys(names, (brief,)), "": (told,)}
 

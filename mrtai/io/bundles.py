@@ -152,6 +152,7 @@ def _bundle(folder: Path, metadata: Mapping[str, Any]) -> Bundle:
         classes=classes,
         envelope=ours.get("envelope", {}),
         caution=str(ours.get("caution", "")),
+        caution_regions=tuple(map(str, ours.get("caution_regions", ()))),
         intended_use=str(metadata.get("intended_use", "")),
     )
 

@@ -79,6 +79,7 @@ class Bundle:
         classes: region name by output channel; channel 0 is the background and not named, ``body`` the body in no region.
         envelope: statistics of what it was trained on, by which a gate knows a foreign image.
         caution: what every report says of this model, where it does less well than it should; empty where it does.
+        caution_regions: the regions that it does less well, all where none is named.
         intended_use: one sentence of its card.
     """
 
@@ -91,6 +92,7 @@ class Bundle:
     classes: Mapping[int, str]
     envelope: Mapping[str, Any] = field(default_factory=dict)
     caution: str = ""
+    caution_regions: tuple[str, ...] = ()
     intended_use: str = ""
 
     def __post_init__(self) -> None:

@@ -77,19 +77,23 @@ def _grid(voxels: NDArray[Any]) -> Grid:
     return Grid.axial((z, y, x), (SPACING_MM,) * 3)
 
 
+def missed(found: Mapping[str, float]) -> dict[str, str]:
+    """Return the organs whose Dice on a real CT misses its aim, with both figures."""
+    aims = dict.fromkeys(found, LEAST_DICE) | AIMS
+    return {name: f"{found.get(name, 0.0):.2f} (aim {aim:.2f})" for name, aim in aims.items() if found.get(name, 0.0) < aim}
+
+
 def caution(found: Mapping[str, float] | None) -> str:
     """Return what every report must say of the model, by its Dice on a real CT; nothing where all aims are met."""
     if found is None:
         return "This version of organs-ct was not measured on a real CT"
-    aims = dict.fromkeys(found, LEAST_DICE) | AIMS
-    missed = [f"{name} {found.get(name, 0.0):.2f} (aim {aim:.2f})" for name, aim in aims.items() if found.get(name, 0.0) < aim]
-    if not missed:
-        return ""
-    return f"This version of organs-ct misses its accuracy aims on a real CT, Dice against another model's labels: {', '.join(missed)}"
+    told = ", ".join(f"{name} {figures}" for name, figures in missed(found).items())
+    return told and f"This version of organs-ct misses its accuracy aims on a real CT, Dice against another model's labels: {told}"
 
 
-def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning: str, trained: str) -> Model:
-    """Return what the bundle says of itself."""
+def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], real: Mapping[str, float] | None, trained: str) -> Model:
+    """Return what the bundle says of itself; ``real``: Dice by organ on a real CT."""
+    warning = caution(real)
     return Model(
         name="organs-ct",
         version=VERSION,
@@ -99,6 +103,7 @@ def model(evaluation: Mapping[str, Any], ranges: dict[str, list[float]], warning
         classes=CLASSES,
         envelope=ranges,
         caution=warning,
+        caution_regions=() if real is None else tuple(missed(real)),
         data=DATA,
         evaluation=evaluation,
         failures=(warning + ".", *FAILURES) if warning else FAILURES,
@@ -163,7 +168,7 @@ def write(
     net, inputs, ranges, trained = weights_of(work, borrowed), samples(), envelope(work), recipe(work, borrowed)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "organs-ct"
-        export(net, trial, model({}, ranges, "", trained), inputs)
+        export(net, trial, model({}, ranges, None, trained), inputs)
         bundle = read_bundle(trial)
 
         def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,7 +179,7 @@ def write(
         real = None if labelled is None else on_labelled(predict, labelled)
     if real is not None:
         evaluation[REAL] = [{"organ": name, "Dice": f"{value:.3f}"} for name, value in real.items()]
-    return export(net, out, model(evaluation, ranges, caution(real), trained), inputs)
+    return export(net, out, model(evaluation, ranges, real, trained), inputs)
 
 
 def main() -> None:
