@@ -41,6 +41,8 @@ TIMES_H: Final = (24.0, 96.0, 168.0)
 DISPLACED_MM: Final = 10.0
 OFF_SCALE: Final = 1.15
 
+MOST_CLEAN: Final = 0.15
+
 Case = tuple[Cycle, Labels]
 Plant = Callable[[Case, np.random.Generator], Case]
 
@@ -203,7 +205,8 @@ def page(found: list[dict[str, tuple[str, list[str]]]]) -> str:
         "",
         *table(rows(found)),
         "",
-        f"Clean cases that ask for a look: {len(flagged)} of {len(found)}{': ' + ', '.join(told) if told else ''}.",
+        f"Clean cases that ask for a look: {len(flagged)} of {len(found)} ({len(flagged) / len(found):.0%}"
+        f"{', MISSED' if len(flagged) > MOST_CLEAN * len(found) else ''}){': ' + ', '.join(told) if told else ''}.",
         "",
         "Cases with a fault are dosed by `local`, uncertain in lungs and bone whatever the fault: a case counts as seen by another flag",
         "than `DOSE_UNCERTAIN` alone. Clean cases are dosed by `convolution`; their `DOSE_UNCERTAIN` is of regions that show more of",
