@@ -258,6 +258,13 @@ def of_prior(agent: str, family: str, region: str, patients: int, rng: np.random
     return cohort(region, effective_h * (0.8 if misjudged else 1.0), gsd * (1.1 if misjudged else 1.0), patients, rng, decay.half_life_h)
 
 
+def of_doubted_prior(agent: str, family: str, region: str, patients: int, rng: np.random.Generator) -> Cohort:
+    """Return patients of populations whose medians are off as much as the prior says that its own may be, one population a patient."""
+    prior, physical_per_h = known(agent).priors[family], nuclide(AGENTS[agent]).decay_per_h
+    rate_per_h = physical_per_h + prior.rate_per_h * np.exp(prior.log_sd * rng.standard_normal(patients))
+    return Cohort(region, LN2 / rate_per_h, 1.5e8 * 1.4 ** rng.standard_normal(patients))
+
+
 def _third_scans(
     family: str, before: tuple[float, ...], patients: int
 ) -> tuple[list[float], dict[Any, list[float]], dict[Any, list[float]]]:
