@@ -20,6 +20,9 @@ BODY_DENSITY_KG_PER_ML: Final = 0.3 * WATER_DENSITY_KG_PER_ML
 LEAST_ACTIVE_SHARE: Final = 2e-3
 """Of all activity: a leg holds more, blur and scatter on a couch less."""
 
+LEAST_OF_BODY: Final = 0.7
+"""Of what encloses a lung; a couch makes about half of what encloses the air above it."""
+
 BODY_SHARE_OF_MAXIMUM: Final = 0.01
 """Without CT the body is where smoothed activity exceeds this share of its 99.9th percentile."""
 
@@ -55,7 +58,21 @@ def body_outline(density_map: Image, spect: Image) -> NDArray[np.bool_]:
     body = _active(eroded if eroded.any() else dense, spect.require(Quantity.ACTIVITY_CONCENTRATION).voxels)
     # three steps bring back the eroded skin with its edges and corners, and no bridge longer than two voxels
     body = ndimage.binary_dilation(body, iterations=3, mask=dense)
-    return np.stack([ndimage.binary_fill_holes(slab) for slab in body])
+    return np.stack([_with_lungs(ndimage.binary_fill_holes(slab), wall) for slab, wall in zip(body, dense, strict=True)])
+
+
+def _with_lungs(body: NDArray[np.bool_], dense: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a slice of the body with the air that a wall too thin to outlast the erosion keeps from outside, and with that wall.
+
+    Air between patient and couch is enclosed, too, but by the couch for a large part.
+    """
+    air, count = ndimage.label(ndimage.binary_fill_holes(dense) & ~dense & ~body)
+    for number in range(1, count + 1):
+        enclosed = air == number
+        if body[ndimage.binary_dilation(enclosed) & dense].mean() >= LEAST_OF_BODY:
+            # what one erosion removed is two voxels thick at most
+            body = body | enclosed | (ndimage.binary_dilation(enclosed, iterations=2) & dense)
+    return body
 
 
 def body_from_activity(spect: Image) -> NDArray[np.bool_]:

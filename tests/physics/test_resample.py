@@ -131,6 +131,23 @@ def test_the_body_has_lungs_but_no_couch():
     assert found.sum() == pytest.approx(body.sum(), rel=0.01)
 
 
+def test_a_lung_behind_a_thin_wall_is_body_and_the_air_above_a_couch_is_not():
+    # the lung comes within a voxel of the skin, where an erosion opens the wall
+    body, lung = ball(FINE, 36), ball(FINE, 12, (21.0, 0.0, 0.0)) | ball(FINE, 33) & ball(FINE, 9, (27.0, 0.0, 0.0))
+    x, y = (np.arange(FINE.shape[axis]) * FINE.spacing_mm[0] + FINE.origin_mm[place] for axis, place in ((2, 0), (1, 1)))
+    couch = np.zeros(FINE.shape, dtype=bool)
+    couch[:, y > y.max() - 4.0] = True
+    # with two posts it encloses air below the back
+    posts = (np.abs(np.abs(x) - 15.0) < 3.0) & (y > 0)[:, None] & ~body & ~couch
+    density = np.where((body & ~lung) | couch | posts, 1e-3, np.where(lung, 0.1e-3, 1.2e-6)).astype(np.float32)
+    activity = Image(np.where(body, 1.0, 0.001).astype(np.float32), Quantity.ACTIVITY_CONCENTRATION, FINE)
+    found = body_outline(Image(density, Quantity.DENSITY, FINE), activity)
+    below = ~body & ~couch & ~posts & (np.abs(x) < 12.0) & (y > 0)[:, None]
+    assert found[lung].all()
+    assert found[body].mean() > 0.99
+    assert below[FINE.shape[0] // 2].any() and not found[below | couch].any()
+
+
 def test_a_full_image_is_all_body():
     full = np.full(COARSE.shape, 1e-3, dtype=np.float32)
     spect = Image(full, Quantity.ACTIVITY_CONCENTRATION, COARSE)
