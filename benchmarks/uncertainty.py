@@ -276,10 +276,19 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def _sections(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [f"{len({row['seed'] for row in rows})} patients.", ""]
+    lines = []
     for heading in CYCLES:
         own = [row for row in rows if row["cycle"] == heading]
-        lines += [f"## {heading}", "", *table(summary(own)), "", large_errors(own), ""]
+        lines += [
+            f"## {heading}",
+            "",
+            f"{len({row['seed'] for row in own})} patients.",
+            "",
+            *table(summary(own)),
+            "",
+            large_errors(own),
+            "",
+        ]
         lines += ["What is stated, root mean square by term:", "", *table(budgets(own)), ""]
     return lines
 
