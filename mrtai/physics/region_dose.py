@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.physics.dvh import statistics
-from mrtai.physics.kinetics import RegionFits, TacModel, with_common, with_integral
+from mrtai.physics.kinetics import RegionFits, TacModel
 from mrtai.physics.measure import REMAINDER, lies_in, touches_border
 from mrtai.physics.organ_ranges import EXPECTED
 from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.region_uncertainty import (
-    LEANING,
     deblurred,
     effect_of,
     inputs_of,
@@ -30,7 +29,8 @@ from mrtai.physics.region_uncertainty import (
 from mrtai.physics.resample import averaged
 from mrtai.physics.tissue import density
 from mrtai.physics.uncertainty_inputs import mass_exponent
-from mrtai.values.curve import Curve, Fit
+from mrtai.physics.union_fit import gathered, summed_curve, union_fit
+from mrtai.values.curve import Fit
 from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.image import Image
@@ -38,7 +38,6 @@ from mrtai.values.kernel import PointKernel
 from mrtai.values.labels import Labels
 from mrtai.values.nuclide import Nuclide
 from mrtai.values.protocol import Protocol
-from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import is_lesion, unions
 from mrtai.values.report import Aligned, BiologicalDose, DoseStatistics, RegionDose
 from mrtai.values.uncertainty import Uncertainty
@@ -168,7 +167,7 @@ def _row(
     single = members == (name,)
     alone = len(members) == 1
     fit, flags = (
-        (maps.fits.fits[name], maps.fits.flags[name]) if single else _union_fit(maps.fits, name, members, model, {} if alone else told)
+        (maps.fits.fits[name], maps.fits.flags[name]) if single else union_fit(maps.fits, name, members, model, {} if alone else told)
     )
     mask = _mask(maps, name, members)
     flags = (*flags, *_contour_flags(maps, name, members), *_view_flags(maps, name, members), *_body_flags(maps, name, mask))
@@ -181,7 +180,7 @@ def _row(
     recovered = _recovered(maps, mask, dose, protocol)
     known = {} if maps.dose.deblurred else maps.fits.recovery
     blurred = {member: recovery_flags(known.get(member), protocol.partial_volume) for member in members}
-    flags = (*flags, *(blurred[members[0]] if alone else _gathered(blurred)))
+    flags = (*flags, *(blurred[members[0]] if alone else gathered(blurred)))
     if fit is not None and dose is not None:
         administered_bq = maps.aligned.cycle.administration.administered_bq
         flags = (*flags, *region_flags(name, fit.tia_bq_s, dose.mean_gy, administered_bq, protocol, nuclide))
@@ -199,7 +198,7 @@ def _row(
         biological=biological,
         flags=(*flags, *(() if fit is None else fit.flags), *why_not, *why_unknown),
         common_relative_sd=maps.fits.common_relative_sd,
-        curve=_summed(maps.fits, name, members),
+        curve=summed_curve(maps.fits, name, members),
         tracking_uid=maps.contours.tracking_uids.get(name) if single else None,
         recovery=maps.fits.recovery.get(members[0]) if alone else None,
         without_recovery_gy=recovered[0],
@@ -282,75 +281,6 @@ def _mask(maps: Maps, name: str, members: tuple[str, ...]) -> NDArray[np.bool_]:
     return mask
 
 
-def _union_fit(
-    fits: RegionFits, name: str, members: tuple[str, ...], model: TacModel, told: Mapping[str, Collection[str]]
-) -> tuple[Fit | None, tuple[Flag, ...]]:
-    """Return the union's Ã as the sum of its members', with the half-life of the summed curve."""
-    parts = {member: fits.fits[member] for member in members if member not in fits.empty}
-    known = [part for part in parts.values() if part is not None]
-    if not parts:
-        return None, fits.flags[members[0]]
-    if len(known) < len(parts):
-        missing = [member for member, part in parts.items() if part is None]
-        text = f"No integral could be given for its member {', '.join(missing)}."
-        return None, (Flag("MEMBER_WITHHELD", Severity.WITHHELD, text, "Settle the member first."),)
-    summed = _summed(fits, name, members)
-    seen = set.intersection(*(set(fits.seen_in[member]) for member in members))
-    try:
-        shape = model(_subset(summed, seen))
-    except DosimetryError:
-        shape = replace(known[0], terms=np.empty((0, 2)), effective_half_life_h=None, flags=())
-    tia = sum(part.tia_bq_s for part in known)
-    sd = _summed_sd_bq_s(known, fits.common_relative_sd)
-    before, after = (
-        sum(getattr(part, share) * part.tia_bq_s for part in known) / tia
-        for share in ("fraction_before_first_scan", "fraction_after_last_scan")
-    )
-    united = replace(
-        shape,
-        curve=summed,
-        fraction_before_first_scan=before,
-        fraction_after_last_scan=after,
-        reason=f"sum of its members' integrals; half-life and shape from their summed curve ({shape.reason})",
-        flags=(),
-    )
-    united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, probability_off=None) if sd is None else with_integral(united, tia, sd)
-    return with_common(united, fits.common_relative_sd), _members_flags(fits, members, told)
-
-
-def _summed_sd_bq_s(parts: Sequence[Fit], common_relative_sd: float) -> float | None:
-    """Return the standard uncertainty of a sum of integrals without what is common to all scans, None where a part has none.
-
-    Errors of fits to their own scans are independent between regions; those of fits that lean on a population are not, since one
-    patient's organs tend to differ from it together, and add up.
-    """
-    if any(part.tia_sd_bq_s is None for part in parts):
-        return None
-    own = {
-        part.curve.region: np.sqrt(max((part.tia_sd_bq_s or 0.0) ** 2 - (common_relative_sd * part.tia_bq_s) ** 2, 0.0)) for part in parts
-    }
-    leaning = sum(own[part.curve.region] for part in parts if part.model in LEANING)
-    measured = np.linalg.norm([own[part.curve.region] for part in parts if part.model not in LEANING])
-    return float(np.hypot(leaning, measured))
-
-
-def _members_flags(fits: RegionFits, members: tuple[str, ...], told: Mapping[str, Collection[str]]) -> tuple[Flag, ...]:
-    """Return what makes members' curves doubtful, see ``_gathered``, but for what is only told of them."""
-    own = {member: fits.fits[member] for member in members}
-    flags = {member: (*fits.flags[member], *(() if fit is None else fit.flags)) for member, fit in own.items()}
-    return _gathered({member: tuple(flag for flag in of if flag.code not in told.get(member, ())) for member, of in flags.items()})
-
-
-def _gathered(flags: Mapping[str, tuple[Flag, ...]]) -> tuple[Flag, ...]:
-    """Return what makes members doubtful, one flag a code, naming them: a union is no better than its parts."""
-    found: dict[str, list[tuple[str, Flag]]] = {}
-    for member, own in flags.items():
-        for flag in own:
-            if flag.severity is not Severity.INFO:
-                found.setdefault(flag.code, []).append((member, flag))
-    return tuple(replace(of[0][1], text=f"{', '.join(dict.fromkeys(m for m, _ in of))}: {of[0][1].text}") for of in found.values())
-
-
 def _contour_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Flag, ...]:
     """Return what makes the contours doubtful; the body's outline is none of them.
 
@@ -361,21 +291,7 @@ def _contour_flags(maps: Maps, name: str, members: tuple[str, ...]) -> tuple[Fla
     flags = {member: maps.contours.flags.get(member, ()) for member in members}
     alone = members if members == (name,) else tuple(member for member in members if member == "liver")
     told = tuple(flag for member in alone for flag in flags.pop(member))
-    return (*told, *_gathered(flags))
-
-
-def _summed(fits: RegionFits, name: str, members: tuple[str, ...]) -> Curve:
-    """Return the members' activities added up; their independent uncertainties are each region's own contour and noise."""
-    curves = [fits.curves[member] for member in members]
-    activity = np.sum([curve.activity_bq for curve in curves], axis=0)
-    return Curve(name, curves[0].t_h, activity, np.sqrt(np.sum([curve.activity_sd_bq**2 for curve in curves], axis=0)))
-
-
-def _subset(curve: Curve, scans: set[int]) -> Curve:
-    used = np.array([index + 1 in scans for index in range(curve.t_h.size)])
-    if not used.any():
-        raise DosimetryError("no common scan", where=curve.region, found="members seen in different scans", remedy="look at the members")
-    return Curve(curve.region, curve.t_h[used], curve.activity_bq[used], curve.activity_sd_bq[used])
+    return (*told, *gathered(flags))
 
 
 def _dose(maps: Maps, mask: NDArray[np.bool_]) -> DoseStatistics:
