@@ -97,7 +97,7 @@ def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
 
     report = dose_cycle(cycle, protocol, engines, step)
     (fits,) = found_fits
-    other_tia = {fits.labels.names[value]: tia_bq_s for value, tia_bq_s in fits.other_tia_bq_s.items() if value}
+    moved = {name: float(fits.time_shares[value] @ fits.blur.moved[name]) for value, name in fits.labels.names.items()}
     true = {truth.region: truth for truth in virtual.regions}
     rows = []
     for row in report.regions:
@@ -111,7 +111,7 @@ def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
                     "without": row.without_recovery_gy / dose - 1,
                     "with": (row.with_recovery_gy or 0.0) / dose - 1,
                     "activity": row.fit.tia_bq_s / truth.tia_bq_s - 1,
-                    "moved": other_tia[row.name] / row.fit.tia_bq_s - 1 if row.name in other_tia and not row.members else None,
+                    "moved": None if row.members else moved[row.name],
                     "compact": is_compact(row.name),
                 }
             )

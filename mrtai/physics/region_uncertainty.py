@@ -10,6 +10,7 @@ from scipy.stats import norm
 from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import RECOVERY, is_compact
 from mrtai.physics.recovery import coefficient_sd
+from mrtai.physics.spill import AS_UNSURE
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
 from mrtai.physics.uncertainty_draws import ENDS_Z
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
@@ -131,8 +132,9 @@ def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwh
     """Return the contrast of a region's stated concentration, and how far blur left it off relative to that.
 
     With κ the contrast of what was measured and e its excess over the truth, the truth has the contrast 1 - (1 - κ)(1 + e), known but
-    for a share of what was moved. A correction that was not made counts as an uncertainty of its own size (GUM F.2.4.5): 1/(1 + e) - 1,
-    without a curve κ (1/R - 1), R being what the region's shape keeps under a Gaussian.
+    for a share of what was moved, and for how alike the parts are that counted and those that did not. A correction that was not made
+    counts as an uncertainty of its own size (GUM F.2.4.5): 1/(1 + e) - 1, without a curve κ (1/R - 1), R being what the region's shape
+    keeps under a Gaussian.
     """
     # weights that add up to 1 but for rounding take the mean of -1 beyond it
     contrast = float(np.clip(shares @ fits.blur.contrast[name], -1.0, 1.0)) if name in fits.blur.contrast else 1.0
@@ -143,7 +145,9 @@ def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwh
     excess = float(shares @ fits.blur.excess[name])
     if not corrected:
         return contrast, abs(1.0 / (1.0 + excess) - 1.0)
-    return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), UNEVEN[is_compact(name) and excess < 0] * abs(excess)
+    moved = UNEVEN[is_compact(name) and excess < 0] * abs(float(shares @ fits.blur.moved[name]))
+    like_the_rest = AS_UNSURE * UNEVEN[False] * (1.0 - fits.blur.counted[name])
+    return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), float(np.hypot(moved, like_the_rest))
 
 
 def _worst_curve(volume_ml: float, aligned: Aligned, protocol: Protocol) -> Recovery | None:

@@ -5,7 +5,8 @@ within it. The sphere that keeps as much stands for the region wherever somethin
 radius a region loses in proportion to surface over volume, so the two have nearly the same one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -36,6 +37,13 @@ FINER: Final = 0.8
 
 FARTHEST_STEP: Final = 6.0
 """Points of the lattice of a haze to its standard deviation."""
+
+AS_UNSURE: Final = 2.0
+"""Where others show so many times a region's own concentration, what is left of a voxel without them is as unsure as how alike the parts
+of the region are: what was moved is known to 12 % (``region_uncertainty.UNEVEN``), own parts are taken to differ by twice that."""
+
+MOST_TIMES: Final = 1e3
+"""Beyond which no voxel counts less: a region that is nothing but spill everywhere still has a mean."""
 
 
 def kept_share(mask: NDArray[np.bool_], spacing_mm: Array, fwhm_mm: float) -> float:
@@ -132,39 +140,84 @@ def sigma_of_shares(fwhm_mm: float, grid: Grid, drawn: Grid) -> Array:
     return np.asarray(np.sqrt(np.maximum(squared, (sigma_mm / 2.0) ** 2)))
 
 
-def near(regions: Filled, sigma_mm: Array) -> Array:
+def near(regions: Filled, sigma_mm: Array, counted: Filled | None = None) -> Array:
     """Return what a Gaussian shows in one region of another's even activity, shape ``(regions, regions)``.
 
     Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body. ``sigma_mm``: along
-    ``(x, y, z)``.
+    ``(x, y, z)``; ``counted``: how much each voxel of a region counts in its mean, by the share that it fills if not given.
     """
+    counted = counted or regions
+    common = np.zeros((len(regions.values),) * 2)
+    for j in range(len(regions.values)):
+        blurred, grown = _blurred(regions, j, sigma_mm)
+        for i, (share, where) in enumerate(zip(counted.shares, counted.where, strict=True)):
+            common[i, j] = _overlap(blurred, grown, share, where)
+    return np.asarray(common / counted.volumes[:, None])
+
+
+def _blurred(regions: Filled, index: int, sigma_mm: Array) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
+    """Return the blurred share of a region, and the slices of the grid that it reaches."""
     sigma = sigma_mm[::-1] / regions.grid.spacing_mm[::-1]
     margin = np.ceil(REACH * sigma).astype(int)
-    common = np.zeros((len(regions.values),) * 2)
-    for j, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):
-        grown = tuple(
-            slice(max(span.start - m, 0), min(span.stop + m, n)) for span, m, n in zip(box, margin, regions.grid.shape, strict=True)
-        )
-        inside = tuple((span.start - out.start, out.stop - span.stop) for span, out in zip(box, grown, strict=True))
-        # where the body goes on beyond the image, as much comes from there as goes
-        blurred = ndimage.gaussian_filter(np.pad(share, inside), sigma, mode="reflect", truncate=REACH)
-        for i in range(j, len(regions.values)):
-            common[i, j] = common[j, i] = _overlap(blurred, grown, regions.shares[i], regions.where[i])
-    return np.asarray(common / regions.volumes[:, None])
+    box = regions.where[index]
+    grown = tuple(slice(max(span.start - m, 0), min(span.stop + m, n)) for span, m, n in zip(box, margin, regions.grid.shape, strict=True))
+    inside = tuple((span.start - out.start, out.stop - span.stop) for span, out in zip(box, grown, strict=True))
+    # where the body goes on beyond the image, as much comes from there as goes
+    return ndimage.gaussian_filter(np.pad(regions.shares[index], inside), sigma, mode="reflect", truncate=REACH), grown
 
 
-def far(regions: Filled, sigma_mm: float) -> Array:
+def left_alone(regions: Filled, bq_per_ml: Array, sigma_mm: Array, which: Collection[int]) -> Filled:
+    """Return the regions where voxels of some count the less, the more of the others' activity blur shows in them.
+
+    Where others show r times a region's own concentration in the scan where that is most, a voxel counts 1/(1 + (r/2)²) of the share that
+    the region fills, see ``AS_UNSURE``: nearly all where r is below 1, next to nothing beside a hot lesion.
+
+    Args:
+        regions: with their shares.
+        bq_per_ml: what they hold about, shape ``(scans, regions)``.
+        sigma_mm: of the point spread along ``(x, y, z)``.
+        which: indices of the regions that are weighed so.
+    """
+    others = {index: np.zeros_like(regions.shares[index]) for index in which}
+    own = {}
+    for index in which:
+        blurred, grown = _blurred(regions, index, sigma_mm)
+        own[index] = blurred[tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(regions.where[index], grown, strict=True))]
+    sigma = sigma_mm[::-1] / regions.grid.spacing_mm[::-1]
+    for of_scan in bq_per_ml:
+        held = np.zeros(regions.grid.shape, dtype=np.float32)
+        for box, share, level in zip(regions.where, regions.shares, of_scan, strict=True):
+            held[box] += share * np.float32(level)
+        shown = ndimage.gaussian_filter(held, sigma, mode="reflect", truncate=REACH)
+        for index in which:
+            # a scan that shows nothing of a region says nothing of it
+            if of_scan[index] > 0:
+                times = np.minimum(shown[regions.where[index]] / of_scan[index] - own[index], MOST_TIMES)
+                np.maximum(others[index], times, out=others[index], casting="same_kind")
+    shares = list(regions.shares)
+    for index in which:
+        shares[index] = shares[index] / (1.0 + np.square(others[index] / np.float32(AS_UNSURE)))
+    return replace(regions, shares=tuple(shares))
+
+
+def far(regions: Filled, sigma_mm: float, counted: Filled | None = None) -> Array:
     """Return the same, shape ``(regions, regions)``, of a haze so wide that lattices of some centimetres say the same of it."""
+    counted = counted or regions
     step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
+    sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
+    hazes = np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in _coarse(regions, step)])
+    common = _coarse(counted, step).reshape(len(hazes), -1) @ hazes.reshape(len(hazes), -1).T / np.prod(step)
+    return np.asarray(common / counted.volumes[:, None])
+
+
+def _coarse(regions: Filled, step: NDArray[np.int_]) -> Array:
+    """Return every region's shares, summed over cells of so many voxels, shape ``(regions, z, y, x)``."""
     size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
     coarse = np.zeros((len(regions.values), *size))
     for index, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):
         axes = [np.arange(span.start, span.stop) // s for span, s in zip(box, step, strict=True)]
         np.add.at(coarse[index], np.ix_(*axes), share)
-    sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
-    hazes = np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse])
-    common = coarse.reshape(len(coarse), -1) @ hazes.reshape(len(hazes), -1).T / np.prod(step)
-    return np.asarray(common / regions.volumes[:, None])
+    return coarse
 
 
 def _overlap(blurred: NDArray[np.float32], grown: tuple[slice, ...], share: NDArray[np.float32], where: tuple[slice, ...]) -> float:

@@ -81,6 +81,42 @@ def test_a_region_that_is_hardly_anything_but_spill_keeps_a_quarter(curve):
     assert found.activity_bq["spleen"][0] == pytest.approx(measured_bq / 4, rel=0.01)
 
 
+def beside_a_lesion(column: float) -> tuple[Image, Labels, np.ndarray]:
+    """A column of marrow through the image, with a hot lesion in it, in a body of ``LEVEL``."""
+    across = np.hypot(*np.meshgrid(*[(np.arange(SIDE) - (SIDE - 1) / 2) * SPACING_MM] * 2, indexing="ij"))
+    marrow = np.broadcast_to(across < 14.0, GRID.shape) & ~SPHERE
+    truth = np.where(SPHERE, 40 * HOT, np.where(marrow, column, LEVEL)).astype(np.float32)
+    scan = Image(ndimage.gaussian_filter(truth, SIGMA), Quantity.ACTIVITY_CONCENTRATION, GRID)
+    return scan, Labels(np.where(SPHERE, 1, np.where(marrow, 2, 0)).astype(np.uint8), {1: "lesion_1", 2: "red_marrow"}, GRID), marrow
+
+
+def test_marrow_beside_a_hot_lesion_is_told_by_the_marrow_away_from_it(curve, monkeypatch):
+    """Its mean is half the lesion's; where the lesion's recovery is 5 % off, the mean of all voxels makes of that 10 % of the marrow."""
+    scan, regions, marrow = beside_a_lesion(HOT)
+    true_bq = HOT * marrow.sum() * GRID.voxel_ml
+    assert scan.voxels[marrow].mean() > 2 * HOT
+    wrong = replace(curve, beta_ml=1.2 * curve.beta_ml)
+    found = found_in([scan], [wrong], regions, np.ones_like(BODY))
+    assert found.activity_bq["red_marrow"][0] == pytest.approx(true_bq, rel=0.02)
+    assert 0.5 < found.counted["red_marrow"] < 0.9 and found.counted["lesion_1"] == 1.0
+    assert found.moved["red_marrow"][0] < 0.5 < found.excess["red_marrow"][0]
+    assert found.moved["lesion_1"][0] == found.excess["lesion_1"][0]
+    monkeypatch.setattr("mrtai.physics.partial_volume.ROUNDS", 0)
+    by_mean = found_in([scan], [wrong], regions, np.ones_like(BODY))
+    assert by_mean.activity_bq["red_marrow"][0] < 0.92 * true_bq
+    assert by_mean.excess["red_marrow"][0] == pytest.approx(
+        scan.voxels[marrow].mean() / by_mean.activity_bq["red_marrow"][0] * marrow.sum() * GRID.voxel_ml - 1
+    )
+
+
+def test_a_region_of_even_surroundings_counts_whole(curve):
+    scan, regions, marrow = beside_a_lesion(HOT)
+    even = replace(scan, voxels=np.full_like(scan.voxels, LEVEL))
+    found = found_in([even], [curve], regions, np.ones_like(BODY))
+    assert found.activity_bq["red_marrow"][0] == pytest.approx(LEVEL * marrow.sum() * GRID.voxel_ml, rel=1e-3)
+    assert found.counted["red_marrow"] > 0.9
+
+
 def test_every_scan_is_corrected_by_its_own_cameras_curve(curve):
     poorer = replace(curve, beta_ml=4 * curve.beta_ml)
     scan = blurred(HOT, 0.0)

@@ -34,10 +34,12 @@ def test_a_region_colder_than_its_surroundings_in_every_scan_is_no_crash_of_roun
         )
 
 
-def blur_of(contrast, excess) -> SimpleNamespace:
-    of = {name: np.array([value]) for name, value in (("spine", contrast), ("kidney_left", contrast))}
-    known = {name: np.array([excess]) for name in of}
-    return SimpleNamespace(blur=PartialVolume(sphere_ml={"spine": 300.0, "kidney_left": 150.0}, contrast=of, excess=known), recovery={})
+def blur_of(contrast, excess, moved=None, counted=1.0) -> SimpleNamespace:
+    names = ("spine", "kidney_left")
+    of, known, taken = ({name: np.array([value]) for name in names} for value in (contrast, excess, excess if moved is None else moved))
+    spheres_ml, shares = {"spine": 300.0, "kidney_left": 150.0}, dict.fromkeys(names, counted)
+    blur = PartialVolume(sphere_ml=spheres_ml, contrast=of, excess=known, moved=taken, counted=shares)
+    return SimpleNamespace(blur=blur, recovery={})
 
 
 def test_what_blur_moved_and_was_not_taken_back_is_an_uncertainty_of_its_size():
@@ -53,6 +55,15 @@ def test_of_what_was_taken_back_a_share_stays_uncertain_and_the_contrast_is_the_
     assert contrast == pytest.approx(0.76) and left_off == pytest.approx(UNEVEN[True] * 0.2)
     _, left_off = _blurred("spine", np.ones(1), blur_of(-0.5, 1.0), corrected=True, fwhm_mm=11.0)
     assert left_off == pytest.approx(UNEVEN[False])
+
+
+def test_of_a_region_of_which_half_counts_the_other_half_is_a_guess():
+    # what counts was shown 0.3 of its own beside 9 in the mean; parts of a region differ by 24 %
+    _, left_off = _blurred("spine", np.ones(1), blur_of(-1.0, 9.0, 0.3, 0.5), corrected=True, fwhm_mm=11.0)
+    assert left_off == pytest.approx(np.hypot(0.12 * 0.3, 0.24 * 0.5))
+    # uncorrected, the mean is what is stated
+    _, left_off = _blurred("spine", np.ones(1), blur_of(-1.0, 9.0, 0.3, 0.5), corrected=False, fwhm_mm=11.0)
+    assert left_off == pytest.approx(0.9)
 
 
 LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_limits": {"liver": CumulativeLimit(30.0, None, "a test")}}
