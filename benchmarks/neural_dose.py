@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from time import process_time
@@ -84,11 +84,15 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One region of one patient: relative errors of the mean dose, and RMS errors of voxels relative to the true mean, by engine."""
+    """One region of one patient: relative errors of the mean dose, and RMS errors of voxels relative to the true mean, by engine.
+
+    ``answered``: whether the network spoke, or the neural engine gave the convolution's dose and its flag.
+    """
 
     group: str
     mean: Mapping[str, float]
     rms: Mapping[str, float]
+    answered: bool = True
 
 
 def made(work: Path, seed: int, label_maps: Path | None, histories: int) -> tuple[Given, Floats, float]:
@@ -124,7 +128,7 @@ def _box_of(part: Grid, whole: Grid) -> tuple[slice, ...]:
 
 
 def doses(one: Given, model: Network, threads: int, *, alone: bool) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return a patient's dose by engine, and the sd of the neural ones, [Gy], ``(z, y, x)``; ``alone``: without contours, too."""
+    """Return a patient's dose by engine, and the sd where the network answered, [Gy], ``(z, y, x)``; ``alone``: without contours, too."""
     plain = Known(Image(one.convolution, Quantity.ABSORBED_DOSE, one.tia.grid))
     inside = np.where(one.regions == 255, 0, one.regions).astype(np.uint8)
     contours = Labels(inside, one.names, one.tia.grid)
@@ -134,9 +138,10 @@ def doses(one: Given, model: Network, threads: int, *, alone: bool) -> tuple[dic
     sds = {}
     for name, each in ((NEURAL, engine.with_contours(contours)), *(((ALONE, engine),) if alone else ())):
         dose = each(one.tia, one.density)
-        if dose.flags or dose.sd is None:
-            raise RuntimeError(f"the network did not answer: {[flag.text for flag in dose.flags]}")
-        found[name], sds[name] = dose.total.voxels, dose.sd.voxels
+        # outside of what it learned the engine gives the convolution's dose, and that is what a user gets
+        found[name] = dose.total.voxels
+        if dose.sd is not None:
+            sds[name] = dose.sd.voxels
     return found, sds
 
 
@@ -146,7 +151,7 @@ def patient(work: Path, seed: int, label_maps: Path | None, histories: int, mode
     if not kept.exists():
         one, truth, noise = made(work, seed, label_maps, histories)
         found, sds = doses(one, model, threads, alone=seed % ALONE_EVERY == 0)
-        rows = [asdict(row) for row in rows_of(one, truth, found)]
+        rows = [asdict(replace(row, answered=NEURAL in sds)) for row in rows_of(one, truth, found)]
         shares = {name: within(truth, found[name], sds[name]) for name in sds}
         kept.write_text(json.dumps({"rows": rows, "within": shares, "statistics": noise}), encoding="utf-8")
     measured: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
@@ -209,11 +214,11 @@ def rms_table(rows: Sequence[Row], engines: Sequence[str] = ENGINES) -> list[dic
 
 
 def spread_table(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return below what the neural engine's absolute errors of means lie, by kind of region; its stated uncertainty is taken from it."""
+    """Return below what absolute errors of means lie where the network answered, by kind of region; its stated uncertainty is from it."""
     kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5], "lungs, bone and marrow": GROUPS[5:]}
     lines = []
     for name, groups in kinds.items():
-        errors = np.abs([row.mean[NEURAL] for row in rows if row.group in groups])
+        errors = np.abs([row.mean[NEURAL] for row in rows if row.group in groups and row.answered])
         lines.append({"regions": name} | {f"{share} % below": f"{np.percentile(errors, share):.1%}" for share in (50, 68, 90)})
     return lines
 
@@ -289,7 +294,7 @@ def main() -> None:
     patients = [patient(asked.work, seed, asked.label_maps, asked.histories, model, asked.threads) for seed in track(seeds, "patients")]
     rows = [Row(**row) for one in patients for row in one["rows"]]
     counts = {name: np.sum([one["within"][name] for one in patients if name in one["within"]], axis=0) for name in (NEURAL, ALONE)}
-    each = [one["within"][NEURAL][0] / one["within"][NEURAL][1] for one in patients]
+    each = [one["within"][NEURAL][0] / one["within"][NEURAL][1] for one in patients if NEURAL in one["within"]]
     statistics = [one["statistics"] for one in patients]
     honest = float(counts[NEURAL][0] / counts[NEURAL][1])
     timed = asked.work / f"seconds-{model.sha256[:12]}.json"
@@ -306,9 +311,8 @@ def main() -> None:
     }
     (asked.work / "evaluation.json").write_text(json.dumps(evaluation, indent=1), encoding="utf-8")
     alone = float(counts[ALONE][0] / counts[ALONE][1])
-    PAGE.write_text(
-        page(rows, aims, model, [honest, alone, min(each), max(each), float(np.median(statistics))], asked.patients), encoding="utf-8"
-    )
+    shares = [honest, alone, min(each), max(each), float(np.median(statistics))]
+    PAGE.write_text(page(rows, aims, model, shares, (asked.patients, asked.patients - len(each))), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 
 
@@ -318,21 +322,33 @@ def caution(aims: Sequence[Mapping[str, str]]) -> str:
     return f"This version of dose-net misses aims on virtual patients: {'; '.join(missed)}" if missed else ""
 
 
-def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network, shares: Sequence[float], patients: int) -> str:
-    """Return the page; ``shares`` are of voxels within one sd: all, without contours, lowest and highest patient, and the truth's error."""
+def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network, shares: Sequence[float], patients: tuple[int, int]) -> str:
+    """Return the page.
+
+    Args:
+        rows: of all regions.
+        aims: what was aimed at and found.
+        model: what was measured.
+        shares: of voxels within one sd: all, without contours, lowest and highest patient; and the truth's error.
+        patients: how many, and how many of them the network left to the convolution.
+    """
     honest, alone, lowest, highest, noise = shares
+    number, left = patients
     lines = [
         "# The neural dose engine",
         "",
         "Written by `python -m benchmarks.neural_dose`.",
         "",
-        f"{patients} virtual patients of {NUCLIDE} that nothing was learned from, {model.label}: torsos around published label maps of",
+        f"{number} virtual patients of {NUCLIDE} that nothing was learned from, {model.label}: torsos around published label maps of",
         "abdominal organs (`training/dose_net/anatomies.py`; the training's torsos come from formulas), lesions of 1 to 30 mL of uneven",
         "uptake, some with a necrotic core, kidneys with cortex and medulla. Cameras of 8.8 or 13.2 mm (11 mm ± 20 %), 0.6 or 1.7 times",
         "the usual counts, 2 or 9 % residual scatter: never the middle of what the training drew from, always in its",
         "ranges. Three scans, true contours, the TIA map of the walk. Truth: Monte Carlo of the true",
         f"activity (statistical error of a hot voxel {noise:.1%}). The recovery curve is that of spheres under the same",
         "camera, and the network is told the same camera's resolution.",
+        "",
+        f"{left} of the {number} lay outside of what the network has learned: their dose is the convolution's, with a flag, and counts as",
+        "the engine's here, but for how far off it is where it answered, and for the error map.",
         "",
         "## Aims",
         "",
@@ -347,7 +363,8 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         "",
         *table(errors_table(rows)),
         "",
-        "How far off `neural` is; the 68 % are its part of a region's stated uncertainty (`mrtai/physics/region_uncertainty.py`).",
+        "How far off `neural` is where it answered; the 68 % are its part of a region's stated uncertainty",
+        "(`mrtai/physics/region_uncertainty.py`).",
         "",
         *table(spread_table(rows)),
         "",
