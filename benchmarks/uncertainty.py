@@ -181,7 +181,7 @@ def rows_of(report: Report, virtual: VirtualPatient) -> list[dict[str, Any]]:
                     "in 68": bool(row.spread.interval_68[0] <= ratio <= row.spread.interval_68[1]),
                     "in 95": bool(row.spread.interval_95[0] <= ratio <= row.spread.interval_95[1]),
                     "flags": sorted({flag.code for flag in row.flags if flag.severity.value != "info"}),
-                    "stated off": probability_off(row.spread.relative_sd),
+                    "stated off": probability_off(row.spread),
                 }
             )
     return rows

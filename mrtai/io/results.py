@@ -320,7 +320,7 @@ def _intervals(dose: DoseStatistics | None, spread: Spread | None) -> Json:
     return {
         "mean_68": _column(dose.mean_gy * end for end in spread.interval_68),
         "mean_95": _column(dose.mean_gy * end for end in spread.interval_95),
-        "probability_off_20_percent": rounded(probability_off(spread.relative_sd)),
+        "probability_off_20_percent": rounded(probability_off(spread)),
         # of what scales the whole map; what noise and blur do between the voxels of a region is not in it
         "percentiles_relative_sd": rounded(spread.relative_sd),
     }

@@ -57,6 +57,8 @@ patients, whose uptake is even, on the page docs/validation/recovery.md, and a f
 KNOWN_BADLY: Final = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY")
 """Flags of a region's number that its stated interval holds already."""
 
+SMALLEST: Final = float(np.finfo(np.float64).tiny)
+
 NORMAL_WITHIN: Final = 0.05
 """Standard uncertainties by which the ends of a normal error's intervals may be off."""
 
@@ -84,16 +86,19 @@ def inputs_of(
     value = next((value for value, of in fits.labels.names.items() if of == name), 0)
     shares = fits.time_shares[value]
     sphere_ml = fits.blur.sphere_ml.get(name, size[0])
+    curve = _worst_curve(sphere_ml, aligned, protocol)
+    # what a phantom measured of the camera's blur, else what the protocol says of it
+    fwhm_mm = protocol.spect_fwhm_mm if curve is None or curve.gaussian is None else curve.gaussian.fwhm_mm
+    recovery = curve if protocol.partial_volume == RECOVERY and name in fits.recovery else None
     residuals_mm = [UNKNOWN_RESIDUAL_MM if one.residual_mm is None else one.residual_mm for one in aligned.alignments]
-    moved = [share * registration_sd(sphere_ml, protocol.spect_fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
+    moved = [share * registration_sd(sphere_ml, fwhm_mm, mm) for share, mm in zip(shares, residuals_mm, strict=True)]
     own = np.sqrt(max((fit.tia_sd_bq_s / fit.tia_bq_s) ** 2 - fits.common_relative_sd**2, 0.0))
-    recovery = _worst_curve(sphere_ml, aligned, protocol) if protocol.partial_volume == RECOVERY and name in fits.recovery else None
     contrast, moved_away = _blurred(name, shares, fits, corrected=protocol.partial_volume == RECOVERY, fwhm_mm=protocol.spect_fwhm_mm)
     busiest = max(aligned.cycle.time_points, key=lambda point: point.dead_time_factor)
     return Inputs(
         volume_ml=sphere_ml,
         volume_relative_sd=_outline_sd(size[0], outlined, aligned, protocol) if value else 0.0,
-        fwhm_mm=protocol.spect_fwhm_mm,
+        fwhm_mm=fwhm_mm,
         recovery=recovery,
         contrast=contrast,
         partial_volume_relative_sd=moved_away,
@@ -215,9 +220,23 @@ def _without_outlines(spread: Spread) -> Spread:
     return replace(spread, budget=tuple(term for term in spread.budget if term.term not in OF_OUTLINES))
 
 
-def probability_off(relative_sd: float) -> float:
-    """Return the probability that a normal error of that relative standard uncertainty exceeds ``LARGE_ERROR``."""
-    return float(2.0 * norm.sf(LARGE_ERROR / relative_sd)) if relative_sd > 0 else 0.0
+def probability_off(spread: Spread) -> float:
+    """Return the probability that the truth is more than ``LARGE_ERROR`` of the stated value away from it, by the ends of its intervals.
+
+    Between the ends, and beyond them as between the outer two, the error is that of a normal one stretched to them; of a normal error
+    they say 2 Φ(-0.2/sd).
+    """
+    if not spread.relative_sd > 0:
+        return 0.0
+    (lowest, highest), inner = spread.interval_95, spread.interval_68
+    ends = np.array([lowest, inner[0], np.clip(1.0, *inner), inner[1], highest])
+    z = np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
+    slopes = np.diff(z) / np.maximum(np.diff(ends), SMALLEST)
+    low, high = 1.0 - LARGE_ERROR, 1.0 + LARGE_ERROR
+    below, above = np.interp((low, high), ends, z)
+    below += min(low - lowest, 0.0) * slopes[0]
+    above += max(high - highest, 0.0) * slopes[-1]
+    return float(norm.cdf(below) + norm.sf(above))
 
 
 def uncertainty_flags(spread: Spread, protocol: Protocol) -> tuple[Flag, ...]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import lognorm, norm
 
 from mrtai.engines.curve_fit import CurveFit
 from mrtai.engines.population_fit import population
@@ -12,7 +13,17 @@ from mrtai.io.priors import agent_priors
 from mrtai.io.protocols import load_protocol
 from mrtai.physics.kinetics import with_common
 from mrtai.physics.partial_volume import PartialVolume
-from mrtai.physics.region_uncertainty import UNEVEN, _blurred, _lopsided_ends, known_badly, may_concern, only_told, uncertainty_flags
+from mrtai.physics.region_uncertainty import (
+    UNEVEN,
+    _blurred,
+    _lopsided_ends,
+    known_badly,
+    may_concern,
+    only_told,
+    probability_off,
+    uncertainty_flags,
+)
+from mrtai.physics.uncertainty_draws import ENDS_Z
 from mrtai.values.curve import Curve
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.half_life import Known
@@ -64,6 +75,27 @@ def test_of_a_region_of_which_half_counts_the_other_half_is_a_guess():
     # uncorrected, the mean is what is stated
     _, left_off = _blurred("spine", np.ones(1), blur_of(-1.0, 9.0, 0.3, 0.5), corrected=False, fwhm_mm=11.0)
     assert left_off == pytest.approx(0.9)
+
+
+def spread_of(ends, relative_sd) -> Spread:
+    lowest, low, high, highest = ends
+    return Spread(relative_sd, (), (low, high), (lowest, highest))
+
+
+@pytest.mark.parametrize("relative_sd", [0.02, 0.1, 0.19, 0.5])
+def test_the_chance_of_a_large_error_is_a_normal_ones_where_the_error_is_normal(relative_sd):
+    ends = np.maximum(1.0 + relative_sd * ENDS_Z, 0.0)
+    assert probability_off(spread_of(ends, relative_sd)) == pytest.approx(2 * norm.sf(0.2 / relative_sd), rel=1e-6, abs=1e-12)
+    assert probability_off(spread_of(np.ones(4), 0.0)) == 0.0
+
+
+@pytest.mark.parametrize("log_sd", [0.12, 0.19, 0.3])
+def test_the_chance_of_a_large_error_follows_a_lopsided_interval(log_sd):
+    """Against the log-normal itself; 0.01: between its ends and its median the shape is interpolated."""
+    ends, sd = np.exp(log_sd * ENDS_Z), lognorm(log_sd).std()
+    true = lognorm(log_sd).cdf(0.8) + lognorm(log_sd).sf(1.2)
+    assert probability_off(spread_of(ends, sd)) == pytest.approx(true, abs=0.01)
+    assert 2 * norm.sf(0.2 / sd) > true + 0.002
 
 
 LIMITS = {"dose_limits_gy": {"kidneys": 23.0, "red_marrow": 2.0}, "cumulative_limits": {"liver": CumulativeLimit(30.0, None, "a test")}}
