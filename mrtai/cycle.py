@@ -97,13 +97,13 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
     labels = largest_share(contours, aligned.density.grid)
     curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
     blur = partial_volume(aligned.spects, curves, contours, labels, aligned.body, protocol.spect_fwhm_mm, aligned.in_view)
-    fits = region_fits(aligned, labels, protocol, engines.kinetics, blur)
+    spects = (protocol.partial_volume == RECOVERY and blur.spects) or aligned.spects
+    fits = region_fits(aligned, labels, protocol, engines.kinetics, replace(blur, spects=()))
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])
-        found = voxel_tia(aligned.spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
-        corrected = protocol.partial_volume == RECOVERY
-        return fits.with_even(found.spread_evenly).with_factors(found.factor, corrected=corrected), found.tia, found.sd
-    tia, even = tia_map(aligned.spects, labels, fits.tia_bq_s, fits.time_shares)
+        found = voxel_tia(spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
+        return fits.with_even(found.spread_evenly).with_factors(found.factor), found.tia, found.sd
+    tia, even = tia_map(spects, labels, fits.tia_bq_s, fits.time_shares)
     return fits.with_even(even), tia, None
 
 

@@ -172,8 +172,8 @@ def _partial_volume(document: Json, protocol: Protocol) -> str:
     if protocol.partial_volume == OFF:
         return f"{words} No partial-volume correction was made; the doses with it are stated beside."
     return (
-        f"{words} What blur had moved between regions was moved back, all regions solved for at once; the doses without that are stated "
-        "beside."
+        f"{words} What blur had moved between regions was moved back, all regions solved for at once, and voxels within them by the same "
+        "concentrations; the doses without that are stated beside."
     )
 
 

@@ -74,15 +74,8 @@ class RegionFits:
         extra = {names[value]: (*self.flags[names[value]], flag) for value in values}
         return replace(self, flags={**self.flags, **extra})
 
-    def with_factors(self, factors: Mapping[str, float], *, corrected: bool = False) -> "RegionFits":
-        """Return the fits with a flag on the regions whose voxels' own curves had to be scaled noticeably to add up to the region's.
-
-        ``corrected``: the regions' integrals have recovery and the voxels' have not, which is no matter of curves.
-        """
-        if corrected:
-            names = {0: REMAINDER, **self.labels.names}
-            given_back = {names[v]: self.tia_bq_s[v] / other for v, other in self.other_tia_bq_s.items() if other > 0}
-            factors = {name: factor / given_back.get(name, 1.0) for name, factor in factors.items()}
+    def with_factors(self, factors: Mapping[str, float]) -> "RegionFits":
+        """Return the fits with a flag on the regions whose voxels' own curves had to be scaled noticeably to add up to the region's."""
         far = {name: factor for name, factor in factors.items() if abs(factor - 1.0) > MOST_SCALED}
         extra = {name: (*self.flags[name], _scaled_flag(factor)) for name, factor in far.items()}
         return replace(self, flags={**self.flags, **extra})

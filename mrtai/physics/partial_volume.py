@@ -5,21 +5,34 @@ of the body's by how much of their blur falls on it (Rousset, Ma and Evans 1998)
 region's own shape does (``spill``); a region that is not compact keeps what a Gaussian leaves of its shape. All c_i are solved for at once.
 
 Of a region that is not compact voxels count the less, the more of the others' activity they show: marrow beside a hot lesion is told by
-the marrow that lies away from it. Which those are, the concentrations say, so that is done again until they stay.
+the marrow that lies away from it. Which those are, the concentrations say, so that is done again until they stay. Within regions voxels
+are given back what blur took by the same concentrations (Yang 1996).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrtai.physics.iterative_yang import LARGEST_FACTOR
 from mrtai.physics.measure import REMAINDER
 from mrtai.physics.recovery import LEAST_RECOVERY, coefficient
-from mrtai.physics.spill import Filled, equivalent_sphere_ml, far, filled, kept_share, left_alone, near, sigma_of_shares
+from mrtai.physics.spill import (
+    Blurred,
+    Filled,
+    Hazes,
+    blurred,
+    equivalent_sphere_ml,
+    filled,
+    hazes,
+    kept_share,
+    left_alone,
+    near,
+    sigma_of_shares,
+)
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.calibration import Recovery
 from mrtai.values.flag import Flag, Severity
@@ -46,8 +59,14 @@ NOTHING_AROUND: Final = 1e-6
 LEAST_LEFT: Final = 0.25
 """A region that owes more than three quarters of what counts of it to its neighbours is not known by taking it from them."""
 
-ROUNDS: Final = 2
-"""So often it is said anew which voxels count: cold marrow of virtual patients beside hot lesions then stays within 0.1 %."""
+ROUNDS: Final = 10
+"""No more often is it said anew which voxels count. Between rounds what is believed goes half the way, in its logarithm."""
+
+SETTLED: Final = 0.01
+"""Concentrations that change by less say the same of which voxels count."""
+
+LEAST_OF_MEAN: Final = 0.01
+"""Where what counts shows nothing, a region that shows something in the mean is held to have this share of that, and not to be known."""
 
 HAZE_SIGMA_MM: Final = 74.0
 """How far a plateau below 1 spreads what it lacks: the mean free path of a photon of 208 keV in water. Between 30 and 80 mm lungs of
@@ -67,6 +86,7 @@ class PartialVolume:
         moved: what was taken back, relative to the true activity of what counts: of compact regions and the remainder the excess, of
             others what they lost and what they were shown, one squared with the other.
         counted: share of the region's volume that counts.
+        spects: the scans with what blur moved taken back voxel by voxel, for the shapes within regions; empty where a scan has no curve.
     """
 
     coefficients: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -76,6 +96,7 @@ class PartialVolume:
     contrast: Mapping[str, Array] = field(default_factory=dict)
     moved: Mapping[str, Array] = field(default_factory=dict)
     counted: Mapping[str, float] = field(default_factory=dict)
+    spects: tuple[Image, ...] = ()
 
 
 NONE: Final = PartialVolume()
@@ -122,13 +143,9 @@ def partial_volume(
     compact = {value: sphere_ml for value, sphere_ml in spheres_ml.items() if is_compact(names[value])}
     coefficients = {names[value]: tuple(coefficient(curve, sphere_ml) for curve in known) for value, sphere_ml in compact.items()}
     loose = [index for index, value in enumerate(regions.values) if value and value not in compact]
-    transfer = partial(_transfer, regions, compact=compact, drawn=contours.grid, fwhm_mm=fwhm_mm)
-    scans = list(zip(spects, views, known, strict=True))
-    counted = regions
-    true, moved = _solved(scans, counted, transfer)
-    for _ in range(ROUNDS if loose else 0):
-        counted = left_alone(regions, true, np.full(3, fwhm_mm / FWHM_PER_SIGMA), loose)
-        true, moved = _solved(scans, counted, transfer)
+    cameras = {curve: _camera(regions, curve, contours.grid, fwhm_mm) for curve in set(known)}
+    scans = [(spect, view, cameras[curve]) for spect, view, curve in zip(spects, views, known, strict=True)]
+    true, moved, counted = _settled(scans, regions, means, compact, loose)
     voxel_ml = labels.grid.voxel_ml
     volume_ml = np.bincount(labels.voxels[body | (labels.voxels > 0)], minlength=max(names) + 1) * voxel_ml
     activity_bq = {names[value]: of * volume_ml[value] for value, of in zip(regions.values, true.T, strict=True)}
@@ -137,9 +154,6 @@ def partial_volume(
         seen_bq = np.array([float(spect.voxels.sum(dtype=np.float64)) for spect in spects]) * voxel_ml
         activity_bq[REMAINDER] = activity_bq[REMAINDER] + np.maximum(seen_bq - sum(activity_bq.values()), 0.0)
     excess = _relative(means - true, true)
-    moved = _relative(moved, true)
-    # what a compact region loses and is shown the curve has measured together
-    moved = np.where([index in loose for index in range(len(regions.values))], moved, excess)
     shares = (counted.volumes / regions.volumes).tolist()
     return replace(
         found,
@@ -148,18 +162,60 @@ def partial_volume(
         excess={names[value]: of for value, of in zip(regions.values, excess.T, strict=True)},
         moved={names[value]: of for value, of in zip(regions.values, moved.T, strict=True)},
         counted={names[value]: share for value, share in zip(regions.values, shares, strict=True)},
+        spects=tuple(_given_back(spect, of, camera) for (spect, _, camera), of in zip(scans, true, strict=True)),
     )
 
 
-def _solved(
-    scans: Sequence[tuple[Image, NDArray[np.bool_] | None, Recovery]], counted: Filled, transfer: Callable[[Filled, Recovery], Array]
-) -> tuple[Array, Array]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Camera:
+    """A recovery curve, and what it shows of the regions: a share ``plateau`` blurred, the rest as haze."""
+
+    curve: Recovery
+    plateau: float
+    near: Blurred
+    far: Hazes
+
+
+_Scan = tuple[Image, NDArray[np.bool_] | None, _Camera]
+
+
+def _camera(regions: Filled, curve: Recovery, drawn: Grid, fwhm_mm: float) -> _Camera:
+    gaussian = curve.gaussian
+    blur_mm = np.full(3, fwhm_mm / FWHM_PER_SIGMA) if gaussian is None else sigma_of_shares(gaussian.fwhm_mm, regions.grid, drawn)
+    return _Camera(curve, 1.0 if gaussian is None else gaussian.plateau, blurred(regions, blur_mm), hazes(regions, HAZE_SIGMA_MM))
+
+
+def _settled(
+    scans: Sequence[_Scan], regions: Filled, means: Array, compact: Mapping[int, float], loose: Sequence[int]
+) -> tuple[Array, Array, Filled]:
+    """Return true concentrations, what was moved relative to them, both ``(scans, regions)``, and how much voxels count."""
+    counted = regions
+    true, moved = _solved(scans, counted, compact)
+    some = np.where(means > 0, LEAST_OF_MEAN * means, 0.0)
+    believed = np.maximum(true, some)
+    for _ in range(ROUNDS if loose else 0):
+        counted = left_alone(regions, [camera.near for _, _, camera in scans], believed, loose)
+        true, moved = _solved(scans, counted, compact)
+        now = np.maximum(true, some)
+        change = np.abs(now - believed)[:, loose] > SETTLED * believed[:, loose]
+        believed = np.sqrt(np.maximum(believed * now, 0.0))
+        if not change.any():
+            break
+    nothing = true < some
+    true = np.where(nothing, some, true)
+    excess = _relative(means - true, true)
+    # what a compact region loses and is shown the curve has measured together
+    known_apart = np.array([index in loose for index in range(len(regions.values))]) & ~nothing
+    return true, np.where(known_apart, _relative(moved, true), excess), counted
+
+
+def _solved(scans: Sequence[_Scan], counted: Filled, compact: Mapping[int, float]) -> tuple[Array, Array]:
     """Return true concentrations, and what regions lost and were shown of others as far as they count, both ``(scans, regions)``."""
-    seen = {curve: transfer(counted, curve) for curve in {curve for _, _, curve in scans}}
+    seen = {camera.curve: _transfer(camera, counted, compact) for _, _, camera in scans}
     shown = np.array([counted.means(spect.voxels, view) for spect, view, _ in scans])
-    true = np.array([np.linalg.solve(seen[curve], of_scan) for (_, _, curve), of_scan in zip(scans, shown, strict=True)])
+    true = np.array([np.linalg.solve(seen[camera.curve], of_scan) for (_, _, camera), of_scan in zip(scans, shown, strict=True)])
     true = np.where(shown > 0, np.maximum(true, LEAST_LEFT * shown), shown)
-    own = true * np.array([np.diag(seen[curve]) for _, _, curve in scans])
+    own = true * np.array([np.diag(seen[camera.curve]) for _, _, camera in scans])
     return true, np.hypot(true - own, shown - own)
 
 
@@ -187,24 +243,32 @@ def _contrasts(means: Array, seen: Array) -> Array:
     return np.asarray(np.divide(means - around, means, out=np.zeros_like(means), where=means > 0).clip(-1.0, 1.0))
 
 
-def _transfer(regions: Filled, counted: Filled, curve: Recovery, compact: Mapping[int, float], drawn: Grid, fwhm_mm: float) -> Array:
+def _transfer(camera: _Camera, counted: Filled, compact: Mapping[int, float]) -> Array:
     """Return what a scan shows in one region of another's concentration, shape ``(regions, regions)``.
 
-    ``counted``: how much their voxels count; ``compact``: their spheres [mL]; ``drawn``: grid of the contours. What a compact region
-    keeps by the curve more or less than by its shape, its surroundings show less or more of in it. A haze is no part of a sphere's
-    recovery, but of a large organ's.
+    ``counted``: how much their voxels count; ``compact``: their spheres [mL]. What a compact region keeps by the curve more or less than
+    by its shape, its surroundings show less or more of in it. A haze is no part of a sphere's recovery, but of a large organ's.
     """
-    gaussian = curve.gaussian
-    plateau = 1.0 if gaussian is None else gaussian.plateau
-    blur_mm = np.full(3, fwhm_mm / FWHM_PER_SIGMA) if gaussian is None else sigma_of_shares(gaussian.fwhm_mm, regions.grid, drawn)
-    seen = near(regions, blur_mm, counted)
-    for index, value in enumerate(regions.values):
+    seen = camera.near.overlaps(counted)
+    for index, value in enumerate(counted.values):
         own = seen[index, index]
         if value in compact and own < 1.0 - NOTHING_AROUND:
-            kept = coefficient(curve, compact[value]) / plateau
+            kept = coefficient(camera.curve, compact[value]) / camera.plateau
             seen[index] *= max(1.0 - kept, 0.0) / (1.0 - own)
             seen[index, index] = kept
-    return seen if gaussian is None else plateau * seen + (1.0 - plateau) * far(regions, HAZE_SIGMA_MM, counted)
+    return camera.plateau * seen + (1.0 - camera.plateau) * camera.far.overlaps(counted)
+
+
+def _given_back(spect: Image, bq_per_ml: Array, camera: _Camera) -> Image:
+    """Return a scan whose voxels are multiplied by what regions of these concentrations hold there over what blur shows of them.
+
+    The method of Yang (1996) with known means. Where no region is, voxels stay as they are.
+    """
+    regions = camera.near.regions
+    held = regions.held(np.maximum(bq_per_ml, 0.0))
+    shown = camera.plateau * camera.near.image(bq_per_ml) + (1.0 - camera.plateau) * regions.held(camera.far.overlaps(regions) @ bq_per_ml)
+    factor = np.divide(held, shown, out=np.ones_like(held), where=(held > 0) & (shown > 0))
+    return replace(spect, voxels=spect.voxels * np.minimum(factor, LARGEST_FACTOR))
 
 
 def recovery_flags(recovered: float | None, partial_volume: str = RECOVERY) -> tuple[Flag, ...]:

@@ -149,7 +149,7 @@ def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwh
         return contrast, abs(contrast * (1.0 / kept - 1.0))
     excess = float(shares @ fits.blur.excess[name])
     if not corrected:
-        return contrast, abs(1.0 / (1.0 + excess) - 1.0)
+        return contrast, abs(float(shares @ (1.0 / (1.0 + fits.blur.excess[name]))) - 1.0)
     moved = UNEVEN[is_compact(name) and excess < 0] * abs(float(shares @ fits.blur.moved[name]))
     like_the_rest = AS_UNSURE * UNEVEN[False] * (1.0 - fits.blur.counted[name])
     return float(np.clip(1.0 - (1.0 - contrast) * (1.0 + excess), -1.0, 1.0)), float(np.hypot(moved, like_the_rest))

@@ -5,7 +5,7 @@ within it. The sphere that keeps as much stands for the region wherever somethin
 radius a region loses in proportion to surface over volume, so the two have nearly the same one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -99,6 +99,13 @@ class Filled:
         """Volume of each region in voxels of the grid, shape ``(regions,)``."""
         return np.array([share.sum(dtype=np.float64) for share in self.shares])
 
+    def held(self, bq_per_ml: Array) -> NDArray[np.float32]:
+        """Return the image of these concentrations, shape ``(regions,)``, on the grid, shape ``(z, y, x)``."""
+        image = np.zeros(self.grid.shape, dtype=np.float32)
+        for box, share, level in zip(self.where, self.shares, bq_per_ml, strict=True):
+            image[box] += share * np.float32(level)
+        return image
+
     def means(self, voxels: NDArray[np.float32], view: NDArray[np.bool_] | None = None) -> Array:
         """Return a scan's mean in each region, where voxels count by the share that it fills, shape ``(regions,)``.
 
@@ -140,33 +147,97 @@ def sigma_of_shares(fwhm_mm: float, grid: Grid, drawn: Grid) -> Array:
     return np.asarray(np.sqrt(np.maximum(squared, (sigma_mm / 2.0) ** 2)))
 
 
-def near(regions: Filled, sigma_mm: Array, counted: Filled | None = None) -> Array:
-    """Return what a Gaussian shows in one region of another's even activity, shape ``(regions, regions)``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Blurred:
+    """What a Gaussian makes of each region's even activity: kept, since which voxels count is said anew again and again.
 
-    Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body. ``sigma_mm``: along
-    ``(x, y, z)``; ``counted``: how much each voxel of a region counts in its mean, by the share that it fills if not given.
+    Attributes:
+        regions: with their shares.
+        shares: of each region, its blurred share and the slices ``(z, y, x)`` of the grid that it reaches.
     """
-    counted = counted or regions
-    common = np.zeros((len(regions.values),) * 2)
-    for j in range(len(regions.values)):
-        blurred, grown = _blurred(regions, j, sigma_mm)
-        for i, (share, where) in enumerate(zip(counted.shares, counted.where, strict=True)):
-            common[i, j] = _overlap(blurred, grown, share, where)
-    return np.asarray(common / counted.volumes[:, None])
+
+    regions: Filled
+    shares: tuple[tuple[NDArray[np.float32], tuple[slice, ...]], ...]
+
+    def overlaps(self, counted: Filled) -> Array:
+        """Return what is shown in one region of another, shape ``(regions, regions)``.
+
+        Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body. ``counted``: how much
+        each voxel of a region counts in its mean.
+        """
+        common = [[_overlap(*of, share, where) for of in self.shares] for share, where in zip(counted.shares, counted.where, strict=True)]
+        return np.asarray(np.array(common) / counted.volumes[:, None])
+
+    def image(self, bq_per_ml: Array) -> NDArray[np.float32]:
+        """Return the image of these concentrations, shape ``(regions,)``, as it is shown, shape ``(z, y, x)``."""
+        image = np.zeros(self.regions.grid.shape, dtype=np.float32)
+        for (share, box), level in zip(self.shares, bq_per_ml, strict=True):
+            image[box] += share * np.float32(level)
+        return image
 
 
-def _blurred(regions: Filled, index: int, sigma_mm: Array) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
-    """Return the blurred share of a region, and the slices of the grid that it reaches."""
+def blurred(regions: Filled, sigma_mm: Array) -> Blurred:
+    """Return the regions blurred by a Gaussian; ``sigma_mm``: along x, y, z, shape ``(3,)``."""
     sigma = sigma_mm[::-1] / regions.grid.spacing_mm[::-1]
     margin = np.ceil(REACH * sigma).astype(int)
-    box = regions.where[index]
-    grown = tuple(slice(max(span.start - m, 0), min(span.stop + m, n)) for span, m, n in zip(box, margin, regions.grid.shape, strict=True))
-    inside = tuple((span.start - out.start, out.stop - span.stop) for span, out in zip(box, grown, strict=True))
-    # where the body goes on beyond the image, as much comes from there as goes
-    return ndimage.gaussian_filter(np.pad(regions.shares[index], inside), sigma, mode="reflect", truncate=REACH), grown
+    found = []
+    for box, share in zip(regions.where, regions.shares, strict=True):
+        grown = tuple(
+            slice(max(span.start - m, 0), min(span.stop + m, n)) for span, m, n in zip(box, margin, regions.grid.shape, strict=True)
+        )
+        inside = tuple((span.start - out.start, out.stop - span.stop) for span, out in zip(box, grown, strict=True))
+        # where the body goes on beyond the image, as much comes from there as goes
+        found.append((ndimage.gaussian_filter(np.pad(share, inside), sigma, mode="reflect", truncate=REACH), grown))
+    return Blurred(regions, tuple(found))
 
 
-def left_alone(regions: Filled, bq_per_ml: Array, sigma_mm: Array, which: Collection[int]) -> Filled:
+def near(regions: Filled, sigma_mm: Array) -> Array:
+    """Return what a Gaussian shows in one region of another where all voxels count, shape ``(regions, regions)``; see ``Blurred``."""
+    return blurred(regions, sigma_mm).overlaps(regions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hazes:
+    """The same of a haze so wide that lattices of some centimetres say the same of it.
+
+    Attributes:
+        step: voxels ``(z, y, x)`` of the image to a cell of the lattice.
+        cells: the haze of each region, shape ``(regions, z, y, x)``.
+    """
+
+    step: NDArray[np.int_]
+    cells: Array
+
+    def overlaps(self, counted: Filled) -> Array:
+        """Return what is shown in one region of another, see ``Blurred.overlaps``."""
+        number = len(self.cells)
+        common = _coarse(counted, self.step).reshape(number, -1) @ self.cells.reshape(number, -1).T / np.prod(self.step)
+        return np.asarray(common / counted.volumes[:, None])
+
+
+def hazes(regions: Filled, sigma_mm: float) -> Hazes:
+    """Return what a haze of that standard deviation makes of each region's even activity."""
+    step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
+    sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
+    coarse = _coarse(regions, step)
+    return Hazes(step, np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse]))
+
+
+def _coarse(regions: Filled, step: NDArray[np.int_]) -> Array:
+    """Return every region's shares, summed over cells of so many voxels, shape ``(regions, z, y, x)``."""
+    size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
+    coarse = np.zeros((len(regions.values), *size))
+    for cells, box, share in zip(coarse, regions.where, regions.shares, strict=True):
+        first = [span.start // s for span, s in zip(box, step, strict=True)]
+        number = [-(-span.stop // s) - f for span, s, f in zip(box, step, first, strict=True)]
+        ends = [(span.start - f * s, (f + n) * s - span.stop) for span, s, f, n in zip(box, step, first, number, strict=True)]
+        z, y, x = step.tolist()
+        whole = np.pad(share, ends).reshape(number[0], z, number[1], y, number[2], x).sum(axis=(1, 3, 5), dtype=np.float64)
+        cells[tuple(slice(f, f + n) for f, n in zip(first, number, strict=True))] = whole
+    return coarse
+
+
+def left_alone(regions: Filled, cameras: Sequence[Blurred], bq_per_ml: Array, which: Collection[int]) -> Filled:
     """Return the regions where voxels of some count the less, the more of the others' activity blur shows in them.
 
     Where others show r times a region's own concentration in the scan where that is most, a voxel counts 1/(1 + (r/2)²) of the share that
@@ -174,25 +245,20 @@ def left_alone(regions: Filled, bq_per_ml: Array, sigma_mm: Array, which: Collec
 
     Args:
         regions: with their shares.
+        cameras: what each scan makes of them.
         bq_per_ml: what they hold about, shape ``(scans, regions)``.
-        sigma_mm: of the point spread along ``(x, y, z)``.
         which: indices of the regions that are weighed so.
     """
     others = {index: np.zeros_like(regions.shares[index]) for index in which}
-    own = {}
-    for index in which:
-        blurred, grown = _blurred(regions, index, sigma_mm)
-        own[index] = blurred[tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(regions.where[index], grown, strict=True))]
-    sigma = sigma_mm[::-1] / regions.grid.spacing_mm[::-1]
-    for of_scan in bq_per_ml:
-        held = np.zeros(regions.grid.shape, dtype=np.float32)
-        for box, share, level in zip(regions.where, regions.shares, of_scan, strict=True):
-            held[box] += share * np.float32(level)
-        shown = ndimage.gaussian_filter(held, sigma, mode="reflect", truncate=REACH)
+    for camera, of_scan in zip(cameras, bq_per_ml, strict=True):
+        shown = camera.image(of_scan)
         for index in which:
             # a scan that shows nothing of a region says nothing of it
             if of_scan[index] > 0:
-                times = np.minimum(shown[regions.where[index]] / of_scan[index] - own[index], MOST_TIMES)
+                share, grown = camera.shares[index]
+                box = regions.where[index]
+                own = share[tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))]
+                times = np.minimum(shown[box] / of_scan[index] - own, MOST_TIMES)
                 np.maximum(others[index], times, out=others[index], casting="same_kind")
     shares = list(regions.shares)
     for index in which:
@@ -200,31 +266,11 @@ def left_alone(regions: Filled, bq_per_ml: Array, sigma_mm: Array, which: Collec
     return replace(regions, shares=tuple(shares))
 
 
-def far(regions: Filled, sigma_mm: float, counted: Filled | None = None) -> Array:
-    """Return the same, shape ``(regions, regions)``, of a haze so wide that lattices of some centimetres say the same of it."""
-    counted = counted or regions
-    step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
-    sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
-    hazes = np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in _coarse(regions, step)])
-    common = _coarse(counted, step).reshape(len(hazes), -1) @ hazes.reshape(len(hazes), -1).T / np.prod(step)
-    return np.asarray(common / counted.volumes[:, None])
-
-
-def _coarse(regions: Filled, step: NDArray[np.int_]) -> Array:
-    """Return every region's shares, summed over cells of so many voxels, shape ``(regions, z, y, x)``."""
-    size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
-    coarse = np.zeros((len(regions.values), *size))
-    for index, (box, share) in enumerate(zip(regions.where, regions.shares, strict=True)):
-        axes = [np.arange(span.start, span.stop) // s for span, s in zip(box, step, strict=True)]
-        np.add.at(coarse[index], np.ix_(*axes), share)
-    return coarse
-
-
-def _overlap(blurred: NDArray[np.float32], grown: tuple[slice, ...], share: NDArray[np.float32], where: tuple[slice, ...]) -> float:
+def _overlap(shown: NDArray[np.float32], grown: tuple[slice, ...], share: NDArray[np.float32], where: tuple[slice, ...]) -> float:
     """Return the sum of a blurred region times the share that another fills."""
     both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(grown, where, strict=True)]
     if any(start >= stop for start, stop in both):
         return 0.0
-    of_blurred = tuple(slice(start - a.start, stop - a.start) for (start, stop), a in zip(both, grown, strict=True))
+    of_shown = tuple(slice(start - a.start, stop - a.start) for (start, stop), a in zip(both, grown, strict=True))
     of_share = tuple(slice(start - b.start, stop - b.start) for (start, stop), b in zip(both, where, strict=True))
-    return float((blurred[of_blurred] * share[of_share]).sum(dtype=np.float64))
+    return float((shown[of_shown] * share[of_share]).sum(dtype=np.float64))

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
-from mrtai.physics.spill import equivalent_sphere_ml, far, kept_share, left_alone, near, sigma_of_shares
+from mrtai.physics.spill import blurred, equivalent_sphere_ml, hazes, kept_share, left_alone, near, sigma_of_shares
 from mrtai.physics.spill import filled as shares_filled
 from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.units import FWHM_PER_SIGMA
@@ -108,7 +108,7 @@ def test_a_haze_on_its_coarse_lattice_is_that_of_the_image():
     labels, body = boxes()
     regions = shares_filled(labels, labels.grid, body)
     masks = [labels.voxels == 1, labels.voxels == 2, (labels.voxels == 0) & body]
-    seen = far(regions, 74.0)
+    seen = hazes(regions, 74.0).overlaps(regions)
     for j, source in enumerate(masks):
         image = ndimage.gaussian_filter(source.astype(np.float32), 74.0 / 3.0, truncate=4.0)
         assert seen[:, j] == pytest.approx([image[mask].mean() for mask in masks], rel=0.03)
@@ -145,11 +145,16 @@ def slabs() -> tuple[Labels, np.ndarray]:
     return Labels(voxels, {1: "spleen", 2: "stomach"}, Grid.axial(voxels.shape, (2.0,) * 3)), np.ones(voxels.shape, dtype=bool)
 
 
+def weighed(regions, of_scans):
+    """The second region weighed, as one camera shows it in every scan."""
+    return left_alone(regions, [blurred(regions, np.full(3, SIGMA_MM))] * len(of_scans), np.array(of_scans), [1])
+
+
 def test_a_voxel_counts_by_what_its_neighbours_show_there():
     """At a depth d in the stomach 8 times as much in the spleen shows 8 (1 - erf(d/(√2 σ)))/2 of the stomach's own."""
     labels, body = slabs()
     regions = shares_filled(labels, labels.grid, body)
-    counted = left_alone(regions, np.array([[8.0, 1.0]]), np.full(3, SIGMA_MM), [1])
+    counted = weighed(regions, [[8.0, 1.0]])
     depth_mm = 2.0 * np.arange(30) + 1.0
     times = 8.0 * (1.0 - erf(depth_mm / (np.sqrt(2.0) * SIGMA_MM))) / 2.0
     assert counted.shares[1][:, 4, 4] == pytest.approx(1.0 / (1.0 + (times / 2.0) ** 2), abs=0.02)
@@ -159,27 +164,34 @@ def test_a_voxel_counts_by_what_its_neighbours_show_there():
 def test_the_scan_that_shows_most_of_others_decides_and_one_without_the_region_says_nothing():
     labels, body = slabs()
     regions = shares_filled(labels, labels.grid, body)
-    sigma_mm = np.full(3, SIGMA_MM)
-    alone = left_alone(regions, np.array([[8.0, 1.0]]), sigma_mm, [1])
+    alone = weighed(regions, [[8.0, 1.0]])
     for of_scans in ([[8.0, 1.0], [3.0, 1.0]], [[8.0, 1.0], [5.0, 0.0]], [[8.0, 1.0], [5.0, -1.0]]):
-        assert left_alone(regions, np.array(of_scans), sigma_mm, [1]).shares[1] == pytest.approx(alone.shares[1], abs=1e-6)
-    assert np.all(left_alone(regions, np.array([[0.0, 1.0]]), sigma_mm, [1]).shares[1] > 0.999)
+        assert weighed(regions, of_scans).shares[1] == pytest.approx(alone.shares[1], abs=1e-6)
+    assert np.all(weighed(regions, [[0.0, 1.0]]).shares[1] > 0.999)
     # a region that is next to nothing beside its neighbour still has voxels that count
-    assert np.isfinite(left_alone(regions, np.array([[1e30, 1.0]]), sigma_mm, [1]).volumes).all()
-    assert left_alone(regions, np.array([[1e30, 1.0]]), sigma_mm, [1]).volumes[1] > 0
+    assert np.isfinite(weighed(regions, [[1e30, 1.0]]).volumes).all()
+    assert weighed(regions, [[1e30, 1.0]]).volumes[1] > 0
 
 
 def test_what_counts_less_is_seen_less():
     """Rows are means as voxels count: against the blurred image, weighed."""
     labels, body = boxes()
     regions = shares_filled(labels, labels.grid, body)
-    counted = left_alone(regions, np.array([[9.0, 1.0, 0.5]]), np.full(3, SIGMA_MM), [1])
-    seen, hazes = near(regions, np.full(3, SIGMA_MM), counted), far(regions, 74.0, counted)
+    counted = weighed(regions, [[9.0, 1.0, 0.5]])
+    seen, hazed = blurred(regions, np.full(3, SIGMA_MM)).overlaps(counted), hazes(regions, 74.0).overlaps(counted)
     weight = np.zeros(body.shape)
     weight[counted.where[1]] = counted.shares[1]
     assert weight.sum() < 0.95 * (labels.voxels == 2).sum()
     for j, source in enumerate([labels.voxels == 1, labels.voxels == 2, (labels.voxels == 0) & body]):
-        for width_mm, found, within in ((SIGMA_MM, seen, 1e-4), (74.0, hazes, 0.03)):
+        for width_mm, found, within in ((SIGMA_MM, seen, 1e-4), (74.0, hazed, 0.03)):
             image = ndimage.gaussian_filter(source.astype(np.float32), width_mm / 3.0, truncate=4.0)
             assert found[1, j] == pytest.approx((image * weight).sum() / weight.sum(), rel=within, abs=1e-6)
     assert seen[0] == pytest.approx(near(regions, np.full(3, SIGMA_MM))[0])
+
+
+def test_what_is_shown_of_concentrations_is_the_blurred_image():
+    labels, body = boxes()
+    regions = shares_filled(labels, labels.grid, body)
+    levels = np.array([9.0, 1.0, 0.5])
+    image = ndimage.gaussian_filter(regions.held(levels), SIGMA_MM / 3.0, truncate=4.0)
+    assert blurred(regions, np.full(3, SIGMA_MM)).image(levels) == pytest.approx(image, abs=1e-4)

@@ -158,7 +158,7 @@ def drawn(rng: np.random.Generator, body: Body, how: str) -> Labels:
 
 
 def walked(case: Scanned, how: Conditions, of: World, recovery: Recovery | None = None) -> tuple[Image, RegionFits]:
-    """Return the TIA map and the fits of the walk; with a ``recovery`` curve compact regions are given back what blur took."""
+    """Return the TIA map and the fits of the walk; with a ``recovery`` curve regions and voxels are given back what blur took."""
     labels, aligned = case.contours, case.aligned
     blur: PartialVolume = NONE
     protocol = of.protocol
@@ -167,4 +167,4 @@ def walked(case: Scanned, how: Conditions, of: World, recovery: Recovery | None 
         blur = partial_volume(aligned.spects, [recovery] * len(aligned.spects), labels, labels, aligned.body, how.stated_fwhm_mm)
     model = tac_model(protocol.kinetics, known_beside(of.nuclide, protocol, priors=of.priors[how.agent].kinetics))
     fits = region_fits(aligned, labels, protocol, model, blur)
-    return tia_map(aligned.spects, labels, fits.tia_bq_s, fits.time_shares)[0], fits
+    return tia_map(blur.spects or aligned.spects, labels, fits.tia_bq_s, fits.time_shares)[0], fits
