@@ -102,7 +102,7 @@ def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, e
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])
         found = voxel_tia(spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
-        return fits.with_even(found.spread_evenly).with_factors(found.factor), found.tia, found.sd
+        return fits.with_even(found.spread_evenly).with_factors(found.factor, spects), found.tia, found.sd
     tia, even = tia_map(spects, labels, fits.tia_bq_s, fits.time_shares)
     return fits.with_even(even), tia, None
 

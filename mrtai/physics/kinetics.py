@@ -1,6 +1,6 @@
 """From aligned scans to one fitted curve a region."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array
+from mrtai.values.image import Image
 from mrtai.values.labels import Labels
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
@@ -74,8 +75,16 @@ class RegionFits:
         extra = {names[value]: (*self.flags[names[value]], flag) for value in values}
         return replace(self, flags={**self.flags, **extra})
 
-    def with_factors(self, factors: Mapping[str, float]) -> "RegionFits":
-        """Return the fits with a flag on the regions whose voxels' own curves had to be scaled noticeably to add up to the region's."""
+    def with_factors(self, factors: Mapping[str, float], spects: Sequence[Image]) -> "RegionFits":
+        """Return the fits with a flag on the regions whose voxels' own curves had to be scaled noticeably to add up to the region's.
+
+        What recovery makes of a region's points beyond what the scans ``spects`` show of it is no matter of curves.
+        """
+        sums = [activities_bq(spect, self.labels) for spect in spects]
+        values = {name: value for value, name in {0: REMAINDER, **self.labels.names}.items()}
+        shown = {name: float(self.time_shares[values[name]] @ [of[name] for of in sums]) for name in factors}
+        meant = {name: float(self.time_shares[values[name]] @ self.curves[name].activity_bq) for name in factors}
+        factors = {name: factor * shown[name] / meant[name] for name, factor in factors.items() if meant[name] > 0}
         far = {name: factor for name, factor in factors.items() if abs(factor - 1.0) > MOST_SCALED}
         extra = {name: (*self.flags[name], _scaled_flag(factor)) for name, factor in far.items()}
         return replace(self, flags={**self.flags, **extra})
