@@ -246,12 +246,12 @@ def large_errors(rows: list[dict[str, Any]]) -> str:
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
         f"Of {len(own)} regions without a flag that asks for a look {seen} are more than 20 % off; {expected:.1f} were stated "
-        f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}."
+        f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}. Regions of one patient share errors, which that interval does not know."
     )
 
 
-def page(rows: list[dict[str, Any]]) -> str:
-    """Return the page."""
+def page(rows: list[dict[str, Any]], words: str = "") -> str:
+    """Return the page; ``words``: how versions differed that the rows are of."""
     seeds = sorted({row["seed"] for row in rows})
     by_way = {way: len({row["seed"] for row in rows if row["registration"] == way}) for way in ("run", "drawn")}
     missed = {way: [mm for row in rows if row["registration"] == way for mm in row["missed_mm"]] for way in by_way}
@@ -271,6 +271,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Clopper and Pearson. `liver` is the parenchyma with the lesions that the report says it holds, and its truth is of the same:",
         "whether a lesion at its edge is one of them hangs on contours that err.",
         "",
+        *([words, ""] if words else []),
     ]
     return "\n".join([*lines, *_sections(rows)])
 
@@ -304,7 +305,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--page", type=Path, nargs="+")
     parser.add_argument("--earlier", type=Path, nargs="+", default=[], help="rows of an earlier version, shown below")
-    parser.add_argument("--words", default="", help="how that version differed")
+    parser.add_argument("--words", default="", help="how that version, or without one versions of the rows, differed")
     asked = parser.parse_args()
     if asked.page:
         rows = read_rows(asked.page)
@@ -319,7 +320,7 @@ def main() -> None:
                     out.writelines(json.dumps(row) + "\n" for row in of_patient)
     if not asked.rows:
         earlier = ["# An earlier version", "", asked.words, "", *_sections(read_rows(asked.earlier))] if asked.earlier else []
-        PAGE.write_text("\n".join([page(rows), *earlier]), encoding="utf-8")
+        PAGE.write_text("\n".join([page(rows, "" if earlier else asked.words), *earlier]), encoding="utf-8")
         print(PAGE.read_text(encoding="utf-8"))
 
 
