@@ -246,7 +246,8 @@ def large_errors(rows: list[dict[str, Any]]) -> str:
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
         f"Of {len(own)} regions without a flag that asks for a look {seen} are more than 20 % off; {expected:.1f} were stated "
-        f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}. Regions of one patient share errors, which that interval does not know."
+        f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}. "
+        "Regions of one patient share errors, which that interval does not know."
     )
 
 
