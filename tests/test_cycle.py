@@ -34,6 +34,9 @@ SOFT_TISSUE = (
 FAST = ("--engine", "local", "--check-engine", "none")
 """Where a test asks for no dose."""
 
+UNCHECKED = FAST[2:]
+"""Where it asks for no second opinion."""
+
 pytestmark = pytest.mark.usefixtures("key")
 
 
@@ -62,7 +65,7 @@ def soft(name: str) -> bool:
 def ideal(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ideal")
     study = simulated(folder, "--scanner", "ideal", "--kinetics", "mono", "--seed", "1")
-    return study, folder / "case", worked_up(study, folder / "case")
+    return study, folder / "case", worked_up(study, folder / "case", *UNCHECKED)
 
 
 def test_what_a_case_keeps_gives_its_integrals_again(ideal):
@@ -113,7 +116,7 @@ def test_every_map_lies_on_the_grid_of_the_first_spect(ideal):
 @pytest.mark.slow
 def test_the_same_case_twice_is_bit_identical(ideal, tmp_path):
     study, case, _ = ideal
-    worked_up(study, tmp_path / "again")
+    worked_up(study, tmp_path / "again", *UNCHECKED)
     assert (tmp_path / "again" / "results.json").read_bytes() == (case / "results.json").read_bytes()
 
 
