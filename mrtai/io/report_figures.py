@@ -96,7 +96,7 @@ def _plots(regions: tuple[RegionDose, ...]) -> list[Picture]:
         caption = f"Points with one standard uncertainty, fitted curve; shaded: extrapolated, not measured.{cut}"
         pictures.append(Picture("curves", "Time–activity curves", caption, png(curves_figure(regions))))
     if any(region.dose for region in regions):
-        caption = "Voxels of the SPECT's grid; blur and noise of the image widen these histograms."
+        caption = "Voxels of the SPECT's grid; noise of the image, and what is left of its blur, widen these histograms."
         pictures.append(Picture("histograms", "Dose–volume histograms", caption, png(histograms_figure(regions))))
         pictures.append(
             Picture(
