@@ -199,7 +199,7 @@ def _with_image(point: TimePoint, others: Sequence[TimePoint]) -> TimePoint:
 
 def _integrated(aligned: Aligned, labels: Labels, curve: CycleImages, engines: Engines) -> tuple[RegionFits, Image]:
     # on the grid of the scans as the case kept them: carried there again, voxels shared by two regions might fall otherwise
-    fits, tia, _ = integrate(aligned, labels, curve.protocol, engines)
+    fits, tia, *_ = integrate(aligned, labels, curve.protocol, engines)
     return fits, tia
 
 

@@ -70,11 +70,11 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     """
     aligned = step(align, cycle, engines.aligner)
     contours = step(segment, aligned, engines.segmenter)
-    fits, tia, tia_sd = step(integrate, aligned, contours, protocol, engines)
+    fits, tia, tia_sd, other_tia = step(integrate, aligned, contours, protocol, engines)
     engine = engines.dose.with_contours(fits.labels) if isinstance(engines.dose, ContourDoseEngine) else engines.dose
     dose = step(absorb, tia, aligned, engine)
     # recovery and a network that takes blur back would do the same thing twice
-    other = step(absorb, rescaled(tia, fits), aligned, engine) if fits.other_tia_bq_s and not dose.deblurred else None
+    other = None if other_tia is None or dose.deblurred else step(absorb, other_tia, aligned, engine)
     dose_rates = step(rates, aligned, engines.rates or engine)
     report = replace(
         step(measure, Maps(aligned, contours, fits, dose, other), tia, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates
@@ -92,19 +92,28 @@ def segment(aligned: Aligned, segmenter: Segmenter) -> Labels:
     return segmenter(aligned)
 
 
-def integrate(aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, engines: Engines) -> tuple[RegionFits, Image, Image | None]:
-    """Return every region's fitted curve, the TIA map they add up to, and its uncertainty where voxels have curves of their own."""
+def integrate(
+    aligned: Aligned, contours: Labels, protocol: DosimetryProtocol, engines: Engines
+) -> tuple[RegionFits, Image, Image | None, Image | None]:
+    """Return every region's fitted curve, and the TIA map they add up to.
+
+    Then the map's uncertainty, where voxels have curves of their own, and the map as it would be with what blur took given back or not,
+    whichever the protocol does not say, where that is known.
+    """
     labels = largest_share(contours, aligned.density.grid)
     curves = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
     blur = partial_volume(aligned.spects, curves, contours, labels, aligned.body, protocol.spect_fwhm_mm, aligned.in_view)
-    spects = (protocol.partial_volume == RECOVERY and blur.spects) or aligned.spects
+    given_back = blur.spects or aligned.spects
+    spects, others = (given_back, aligned.spects) if protocol.partial_volume == RECOVERY else (aligned.spects, given_back)
     fits = region_fits(aligned, labels, protocol, engines.kinetics, replace(blur, spects=()))
     if protocol.tia_map == "voxel-fit":
         t_h = np.array([point.t_h for point in aligned.cycle.time_points])
         found = voxel_tia(spects, fits, engines.nuclide, t_h, threads=engines.threads, device=engines.device)
-        return fits.with_even(found.spread_evenly).with_factors(found.factor, spects), found.tia, found.sd
+        fits = fits.with_even(found.spread_evenly).with_factors(found.factor, spects)
+        return fits, found.tia, found.sd, rescaled(found.tia, fits) if fits.other_tia_bq_s else None
     tia, even = tia_map(spects, labels, fits.tia_bq_s, fits.time_shares)
-    return fits.with_even(even), tia, None
+    other = tia_map(others, labels, {**fits.tia_bq_s, **fits.other_tia_bq_s}, fits.time_shares)[0] if fits.other_tia_bq_s else None
+    return fits.with_even(even), tia, None, other
 
 
 def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:

@@ -250,6 +250,19 @@ def test_recovery_is_given_back_where_the_protocol_says_so_and_shown_where_it_do
     assert terms["partial volume"] == pytest.approx(0.05 * (1 - dose["off"]["mean"] / dose["recovery"]["mean"]), rel=0.1)
 
 
+def test_the_dose_stated_beside_is_that_of_the_other_setting_also_where_voxels_shapes_count():
+    """1e-4: voxels are single floats."""
+    convolution = dose_engine("convolution", nuclide("Lu-177"), NUCLEAR_DATA)
+    means = {}
+    for word in ("off", "recovery"):
+        _, regions = draft(cycle(FALLING), protocol=replace(PROTOCOL, partial_volume=word, recovery=CURVE), dose=convolution)
+        means[word] = {name: row["absorbed_dose_gy"] for name, row in regions.items()}
+    for name, plain in means["off"].items():
+        assert plain["with_recovery"] == pytest.approx(means["recovery"][name]["mean"], rel=1e-4), name
+        assert means["recovery"][name]["without_recovery"] == pytest.approx(plain["mean"], rel=1e-4), name
+    assert abs(means["off"]["spleen"]["mean"] / means["recovery"]["spleen"]["mean"] - 1) > 0.2
+
+
 def test_a_small_region_without_any_curve_is_not_stated_as_if_blur_took_nothing():
     small = box((8, 8, 14), (10, 10, 16))
     shares = {}

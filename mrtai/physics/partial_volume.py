@@ -59,14 +59,15 @@ NOTHING_AROUND: Final = 1e-6
 LEAST_LEFT: Final = 0.25
 """A region that owes more than three quarters of what counts of it to its neighbours is not known by taking it from them."""
 
-ROUNDS: Final = 10
+ROUNDS: Final = 20
 """No more often is it said anew which voxels count. Between rounds what is believed goes half the way, in its logarithm."""
 
 SETTLED: Final = 0.01
 """Concentrations that change by less say the same of which voxels count."""
 
 LEAST_OF_MEAN: Final = 0.01
-"""Where what counts shows nothing, a region that shows something in the mean is held to have this share of that, and not to be known."""
+"""Where what counts shows nothing, a region that shows something in the mean is held to have this share of that, and not to be known.
+Of the mean of its positive voxels so much is believed when it is said which voxels count: a lesion's undershoot is no own activity."""
 
 HAZE_SIGMA_MM: Final = 74.0
 """How far a plateau below 1 spreads what it lacks: the mean free path of a photon of 208 keV in water. Between 30 and 80 mm lungs of
@@ -168,12 +169,17 @@ def partial_volume(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Camera:
-    """A recovery curve, and what it shows of the regions: a share ``plateau`` blurred, the rest as haze."""
+    """A recovery curve, and what it shows of the regions: a share ``plateau`` blurred, the rest as haze.
+
+    ``overlaps``, ``hazed``: what is shown in one region of another where all voxels count, shape ``(regions, regions)``.
+    """
 
     curve: Recovery
     plateau: float
     near: Blurred
     far: Hazes
+    overlaps: Array
+    hazed: Array
 
 
 _Scan = tuple[Image, NDArray[np.bool_] | None, _Camera]
@@ -182,7 +188,9 @@ _Scan = tuple[Image, NDArray[np.bool_] | None, _Camera]
 def _camera(regions: Filled, curve: Recovery, drawn: Grid, fwhm_mm: float) -> _Camera:
     gaussian = curve.gaussian
     blur_mm = np.full(3, fwhm_mm / FWHM_PER_SIGMA) if gaussian is None else sigma_of_shares(gaussian.fwhm_mm, regions.grid, drawn)
-    return _Camera(curve, 1.0 if gaussian is None else gaussian.plateau, blurred(regions, blur_mm), hazes(regions, HAZE_SIGMA_MM))
+    near_, far_ = blurred(regions, blur_mm), hazes(regions, HAZE_SIGMA_MM)
+    plateau = 1.0 if gaussian is None else gaussian.plateau
+    return _Camera(curve, plateau, near_, far_, near_.overlaps(regions), far_.overlaps(regions))
 
 
 def _settled(
@@ -190,17 +198,18 @@ def _settled(
 ) -> tuple[Array, Array, Filled]:
     """Return true concentrations, what was moved relative to them, both ``(scans, regions)``, and how much voxels count."""
     counted = regions
-    true, moved = _solved(scans, counted, compact)
-    some = np.where(means > 0, LEAST_OF_MEAN * means, 0.0)
-    believed = np.maximum(true, some)
+    true, moved = _solved(scans, counted, compact, ())
+    least = LEAST_OF_MEAN * np.array([regions.means(np.maximum(spect.voxels, 0.0), view) for spect, view, _ in scans])
+    believed = np.maximum(true, least)
     for _ in range(ROUNDS if loose else 0):
         counted = left_alone(regions, [camera.near for _, _, camera in scans], believed, loose)
-        true, moved = _solved(scans, counted, compact)
-        now = np.maximum(true, some)
-        change = np.abs(now - believed)[:, loose] > SETTLED * believed[:, loose]
-        believed = np.sqrt(np.maximum(believed * now, 0.0))
-        if not change.any():
+        true, moved = _solved(scans, counted, compact, loose)
+        now = np.maximum(true, least)
+        settled = np.all(np.abs(now - believed)[:, loose] <= SETTLED * believed[:, loose])
+        believed = np.sqrt(believed * now)
+        if settled:
             break
+    some = np.where(means > 0, LEAST_OF_MEAN * means, -np.inf)
     nothing = true < some
     true = np.where(nothing, some, true)
     excess = _relative(means - true, true)
@@ -209,9 +218,12 @@ def _settled(
     return true, np.where(known_apart, _relative(moved, true), excess), counted
 
 
-def _solved(scans: Sequence[_Scan], counted: Filled, compact: Mapping[int, float]) -> tuple[Array, Array]:
-    """Return true concentrations, and what regions lost and were shown of others as far as they count, both ``(scans, regions)``."""
-    seen = {camera.curve: _transfer(camera, counted, compact) for _, _, camera in scans}
+def _solved(scans: Sequence[_Scan], counted: Filled, compact: Mapping[int, float], loose: Sequence[int]) -> tuple[Array, Array]:
+    """Return true concentrations, and what regions lost and were shown of others as far as they count, both ``(scans, regions)``.
+
+    ``loose``: indices of the regions of which not all voxels count.
+    """
+    seen = {curve: _transfer(camera, counted, compact, loose) for curve, camera in {camera.curve: camera for _, _, camera in scans}.items()}
     shown = np.array([counted.means(spect.voxels, view) for spect, view, _ in scans])
     true = np.array([np.linalg.solve(seen[camera.curve], of_scan) for (_, _, camera), of_scan in zip(scans, shown, strict=True)])
     true = np.where(shown > 0, np.maximum(true, LEAST_LEFT * shown), shown)
@@ -243,20 +255,23 @@ def _contrasts(means: Array, seen: Array) -> Array:
     return np.asarray(np.divide(means - around, means, out=np.zeros_like(means), where=means > 0).clip(-1.0, 1.0))
 
 
-def _transfer(camera: _Camera, counted: Filled, compact: Mapping[int, float]) -> Array:
+def _transfer(camera: _Camera, counted: Filled, compact: Mapping[int, float], loose: Sequence[int]) -> Array:
     """Return what a scan shows in one region of another's concentration, shape ``(regions, regions)``.
 
-    ``counted``: how much their voxels count; ``compact``: their spheres [mL]. What a compact region keeps by the curve more or less than
-    by its shape, its surroundings show less or more of in it. A haze is no part of a sphere's recovery, but of a large organ's.
+    ``counted``: how much voxels count, where that is not all of them in the regions ``loose``; ``compact``: spheres [mL] by label value.
+    What a compact region keeps by the curve more or less than by its shape, its surroundings show less or more of in it. A haze is no
+    part of a sphere's recovery, but of a large organ's.
     """
-    seen = camera.near.overlaps(counted)
+    seen, hazed = camera.overlaps.copy(), camera.hazed.copy()
+    if loose:
+        seen[loose], hazed[loose] = camera.near.overlaps(counted, loose), camera.far.overlaps(counted, loose)
     for index, value in enumerate(counted.values):
         own = seen[index, index]
         if value in compact and own < 1.0 - NOTHING_AROUND:
             kept = coefficient(camera.curve, compact[value]) / camera.plateau
             seen[index] *= max(1.0 - kept, 0.0) / (1.0 - own)
             seen[index, index] = kept
-    return camera.plateau * seen + (1.0 - camera.plateau) * camera.far.overlaps(counted)
+    return camera.plateau * seen + (1.0 - camera.plateau) * hazed
 
 
 def _given_back(spect: Image, bq_per_ml: Array, camera: _Camera) -> Image:
@@ -264,9 +279,9 @@ def _given_back(spect: Image, bq_per_ml: Array, camera: _Camera) -> Image:
 
     The method of Yang (1996) with known means. Where no region is, voxels stay as they are.
     """
-    regions = camera.near.regions
-    held = regions.held(np.maximum(bq_per_ml, 0.0))
-    shown = camera.plateau * camera.near.image(bq_per_ml) + (1.0 - camera.plateau) * regions.held(camera.far.overlaps(regions) @ bq_per_ml)
+    regions, some = camera.near.regions, np.maximum(bq_per_ml, 0.0)
+    held = regions.held(some)
+    shown = camera.plateau * camera.near.image(some) + (1.0 - camera.plateau) * regions.held(camera.hazed @ some)
     factor = np.divide(held, shown, out=np.ones_like(held), where=(held > 0) & (shown > 0))
     return replace(spect, voxels=spect.voxels * np.minimum(factor, LARGEST_FACTOR))
 

@@ -159,14 +159,15 @@ class Blurred:
     regions: Filled
     shares: tuple[tuple[NDArray[np.float32], tuple[slice, ...]], ...]
 
-    def overlaps(self, counted: Filled) -> Array:
-        """Return what is shown in one region of another, shape ``(regions, regions)``.
+    def overlaps(self, counted: Filled, rows: Sequence[int] | None = None) -> Array:
+        """Return what is shown in one region of another, shape ``(regions, regions)``, or those rows of it.
 
         Row i, column j: the mean in i, per concentration in j. Rows add up to 1 but for what is beside the body. ``counted``: how much
         each voxel of a region counts in its mean.
         """
-        common = [[_overlap(*of, share, where) for of in self.shares] for share, where in zip(counted.shares, counted.where, strict=True)]
-        return np.asarray(np.array(common) / counted.volumes[:, None])
+        of = range(len(counted.values)) if rows is None else rows
+        common = [[_overlap(*shown, counted.shares[i], counted.where[i]) for shown in self.shares] for i in of]
+        return np.asarray(np.array(common) / counted.volumes[list(of), None])
 
     def image(self, bq_per_ml: Array) -> NDArray[np.float32]:
         """Return the image of these concentrations, shape ``(regions,)``, as it is shown, shape ``(z, y, x)``."""
@@ -208,26 +209,28 @@ class Hazes:
     step: NDArray[np.int_]
     cells: Array
 
-    def overlaps(self, counted: Filled) -> Array:
-        """Return what is shown in one region of another, see ``Blurred.overlaps``."""
-        number = len(self.cells)
-        common = _coarse(counted, self.step).reshape(number, -1) @ self.cells.reshape(number, -1).T / np.prod(self.step)
-        return np.asarray(common / counted.volumes[:, None])
+    def overlaps(self, counted: Filled, rows: Sequence[int] | None = None) -> Array:
+        """Return what is shown in one region of another, shape ``(regions, regions)``; see ``Blurred.overlaps``."""
+        of = range(len(counted.values)) if rows is None else rows
+        seen = _coarse(counted, self.step, of).reshape(len(of), -1)
+        common = seen @ self.cells.reshape(len(self.cells), -1).T / np.prod(self.step)
+        return np.asarray(common / counted.volumes[list(of), None])
 
 
 def hazes(regions: Filled, sigma_mm: float) -> Hazes:
     """Return what a haze of that standard deviation makes of each region's even activity."""
     step = np.maximum(np.round(sigma_mm / FARTHEST_STEP / regions.grid.spacing_mm[::-1]).astype(int), 1)
     sigma = sigma_mm / regions.grid.spacing_mm[::-1] / step
-    coarse = _coarse(regions, step)
+    coarse = _coarse(regions, step, range(len(regions.values)))
     return Hazes(step, np.array([ndimage.gaussian_filter(one, sigma, mode="reflect", truncate=REACH) for one in coarse]))
 
 
-def _coarse(regions: Filled, step: NDArray[np.int_]) -> Array:
-    """Return every region's shares, summed over cells of so many voxels, shape ``(regions, z, y, x)``."""
+def _coarse(regions: Filled, step: NDArray[np.int_], which: Sequence[int]) -> Array:
+    """Return the shares of these regions, summed over cells of so many voxels, shape ``(regions, z, y, x)``."""
     size = [-(-n // s) for n, s in zip(regions.grid.shape, step, strict=True)]
-    coarse = np.zeros((len(regions.values), *size))
-    for cells, box, share in zip(coarse, regions.where, regions.shares, strict=True):
+    coarse = np.zeros((len(which), *size))
+    for cells, index in zip(coarse, which, strict=True):
+        box, share = regions.where[index], regions.shares[index]
         first = [span.start // s for span, s in zip(box, step, strict=True)]
         number = [-(-span.stop // s) - f for span, s, f in zip(box, step, first, strict=True)]
         ends = [(span.start - f * s, (f + n) * s - span.stop) for span, s, f, n in zip(box, step, first, number, strict=True)]

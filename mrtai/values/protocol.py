@@ -71,7 +71,7 @@ class Protocol:
         check_histories: of that engine, where it is Monte Carlo.
         progeny: where the nuclide's progeny decay.
         tia_map: how a region's integral is shared by its voxels: ``shares``, by mean activity, or ``voxel-fit``, each by its own curve.
-        partial_volume: ``recovery`` moves back what blur moved between regions; ``off`` only shows what that would be.
+        partial_volume: ``recovery`` moves back what blur moved, between regions and within them; ``off`` only shows what that would be.
         recovery: the recovery curve of scans that come without a calibration's, None where there is none.
         spect_fwhm_mm: resolution of the reconstructed activity images, for what blur and outlines do to uncertainties, and to what
             falls on neighbours where a recovery curve does not say it.

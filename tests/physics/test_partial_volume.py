@@ -167,6 +167,16 @@ def test_what_was_moved_is_what_was_lost_and_what_was_shown(curve, monkeypatch):
     assert found.moved["remainder"][0] == found.excess["remainder"][0] and found.counted["remainder"] == 1.0
 
 
+def test_marrow_whose_mean_an_undershoot_beside_the_lesion_eats_is_still_told_by_the_rest(curve):
+    scan, regions, marrow = beside_a_lesion(HOT)
+    rim = marrow & (RADIUS_MM < 20.0)
+    eaten = replace(scan, voxels=np.where(rim, -80.0 * HOT, scan.voxels).astype(np.float32))
+    assert eaten.voxels[marrow].mean() < 0 < rim.sum() < 0.2 * marrow.sum()
+    found = found_in([eaten], [curve], regions, np.ones_like(BODY))
+    assert found.counted["red_marrow"] < 0.9
+    assert 0 < found.activity_bq["red_marrow"][0] < HOT * marrow.sum() * GRID.voxel_ml
+
+
 def test_marrow_whose_own_voxels_show_nothing_is_not_known_at_all(curve):
     """An offset of the reconstruction eats what little it has: it is held to have a hundredth of its mean, off by many times that."""
     scan, regions, marrow = beside_a_lesion(0.0)
