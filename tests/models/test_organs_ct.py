@@ -63,6 +63,7 @@ def test_only_a_model_that_meets_every_aim_needs_no_caution():
     assert "not measured" in caution(None)
 
 
+@pytest.mark.slow
 def test_organs_that_a_real_ct_cuts_are_flagged(bundle, real_torso):
     labels = OnnxSegmenter(bundle).drawn(read_image(real_torso / "ct.nii.gz", Quantity.HOUNSFIELD))
     for name in ("liver", "spleen"):

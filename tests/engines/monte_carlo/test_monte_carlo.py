@@ -33,7 +33,7 @@ def reference_case(reference, of):
     return case, tia, density
 
 
-@pytest.mark.parametrize("of", FILES)
+@pytest.mark.parametrize("of", ["Lu-177", "I-131", pytest.param("Y-90", marks=pytest.mark.slow)])
 def test_the_water_sphere_of_the_reference_gets_its_dose(reference, of):
     case, tia, density = reference_case(reference, of)
     run = engine(of, histories=2_000_000, material=np.full(tia.grid.shape, WATER, dtype=np.uint8))

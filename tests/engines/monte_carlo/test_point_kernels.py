@@ -34,7 +34,7 @@ def test_the_electrons_energy_within_a_radius_is_egsnrcs(reference, name):
         assert cumulated(kernel.r_edges_mm, kernel.electron_mev, radius) / (share * total) == pytest.approx(1.0, abs=tolerance), share
 
 
-@pytest.mark.parametrize("name", ["Lu-177", "I-131"])
+@pytest.mark.parametrize("name", ["Lu-177", pytest.param("I-131", marks=pytest.mark.slow)])
 def test_the_photons_energy_within_a_radius_is_egsnrcs(reference, name):
     # a run of its own: the shipped photon column holds bremsstrahlung, which the reference counts with the electrons
     table = np.load(reference / "dpk" / f"dpk_{FILES[name]}_water.npz")
