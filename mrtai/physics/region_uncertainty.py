@@ -52,7 +52,7 @@ SOFT_KG_PER_ML: Final = (0.9e-3, 1.15e-3)
 
 UNEVEN: Final = {True: 0.05, False: 0.12}
 """Of what a compact region lost, or else of what was moved to or from a region, so much is off: root mean square of integrals in virtual
-patients, whose uptake is even, on the page docs/validation/recovery.md, and a fifth more."""
+patients, whose uptake and contours are better than real ones, on the page docs/validation/recovery.md, and a third to a half more."""
 
 KNOWN_BADLY: Final = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY")
 """Flags of a region's number that its stated interval holds already."""
