@@ -54,7 +54,7 @@ def serving(folder, port, log):
         process.wait()
 
 
-def wait_for(done, limit_s=30):
+def wait_for(done, limit_s=90):
     until = time.monotonic() + limit_s
     while not done():
         assert time.monotonic() < until, "it did not come"
