@@ -146,7 +146,7 @@ def partial_volume(
     loose = [index for index, value in enumerate(regions.values) if value and value not in compact]
     cameras = {curve: _camera(regions, curve, contours.grid, fwhm_mm) for curve in set(known)}
     scans = [(spect, view, cameras[curve]) for spect, view, curve in zip(spects, views, known, strict=True)]
-    true, moved, counted = _settled(scans, regions, means, compact, loose)
+    true, excess, moved, counted = _settled(scans, regions, means, compact, loose)
     voxel_ml = labels.grid.voxel_ml
     volume_ml = np.bincount(labels.voxels[body | (labels.voxels > 0)], minlength=max(names) + 1) * voxel_ml
     activity_bq = {names[value]: of * volume_ml[value] for value, of in zip(regions.values, true.T, strict=True)}
@@ -154,7 +154,6 @@ def partial_volume(
         # what is seen beyond what the regions hold is nobody's, such as arms beside the outline, and stays with the remainder
         seen_bq = np.array([float(spect.voxels.sum(dtype=np.float64)) for spect in spects]) * voxel_ml
         activity_bq[REMAINDER] = activity_bq[REMAINDER] + np.maximum(seen_bq - sum(activity_bq.values()), 0.0)
-    excess = _relative(means - true, true)
     shares = (counted.volumes / regions.volumes).tolist()
     return replace(
         found,
@@ -195,8 +194,8 @@ def _camera(regions: Filled, curve: Recovery, drawn: Grid, fwhm_mm: float) -> _C
 
 def _settled(
     scans: Sequence[_Scan], regions: Filled, means: Array, compact: Mapping[int, float], loose: Sequence[int]
-) -> tuple[Array, Array, Filled]:
-    """Return true concentrations, what was moved relative to them, both ``(scans, regions)``, and how much voxels count."""
+) -> tuple[Array, Array, Array, Filled]:
+    """Return true concentrations, excess and what was moved relative to them, each ``(scans, regions)``, and how much voxels count."""
     counted = regions
     true, moved = _solved(scans, counted, compact, ())
     least = LEAST_OF_MEAN * np.array([regions.means(np.maximum(spect.voxels, 0.0), view) for spect, view, _ in scans])
@@ -215,7 +214,7 @@ def _settled(
     excess = _relative(means - true, true)
     # what a compact region loses and is shown the curve has measured together
     known_apart = np.array([index in loose for index in range(len(regions.values))]) & ~nothing
-    return true, np.where(known_apart, _relative(moved, true), excess), counted
+    return true, excess, np.where(known_apart, _relative(moved, true), excess), counted
 
 
 def _solved(scans: Sequence[_Scan], counted: Filled, compact: Mapping[int, float], loose: Sequence[int]) -> tuple[Array, Array]:

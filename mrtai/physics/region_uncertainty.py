@@ -12,7 +12,7 @@ from mrtai.physics.partial_volume import RECOVERY, is_compact
 from mrtai.physics.recovery import coefficient_sd
 from mrtai.physics.spill import AS_UNSURE
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
-from mrtai.physics.uncertainty_draws import ENDS_Z
+from mrtai.physics.uncertainty_draws import ENDS_Z, knots
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR, Fit
@@ -228,9 +228,8 @@ def probability_off(spread: Spread) -> float:
     """
     if not spread.relative_sd > 0:
         return 0.0
-    (lowest, highest), inner = spread.interval_95, spread.interval_68
-    ends = np.array([lowest, inner[0], np.clip(1.0, *inner), inner[1], highest])
-    z = np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
+    lowest, highest = spread.interval_95
+    ends, z = knots(lowest, *spread.interval_68, highest)
     slopes = np.diff(z) / np.maximum(np.diff(ends), SMALLEST)
     low, high = 1.0 - LARGE_ERROR, 1.0 + LARGE_ERROR
     below, above = np.interp((low, high), ends, z)

@@ -59,14 +59,19 @@ def _normal_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict
     return {term: 1.0 + sd * rng.standard_normal(draws) for term, sd in sds.items()}
 
 
+def knots(lowest: float, low: float, high: float, highest: float) -> tuple[Array, Array]:
+    """Return true over stated value at the ends of 95 and 68 % intervals and at its median, and the normal deviates there, ``(5,)`` each.
+
+    The median is the stated value, but for a rule of thumb that states one outside of what its own distribution holds likely.
+    """
+    return np.array([lowest, low, np.clip(1.0, low, high), high, highest]), np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
+
+
 def _own_kinetics(inputs: Inputs, normal: Array) -> Array:
     """Return the normal factors of kinetics, of shape ``(draws,)``, each moved to where the fit's own distribution has as much below it."""
     if inputs.kinetics_ends is None:
         return normal
-    lowest, low, high, highest = inputs.kinetics_ends
-    # a rule of thumb may state an integral outside of what its own distribution holds likely
-    ends = np.array([lowest, low, np.clip(1.0, low, high), high, highest])
-    z = np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
+    ends, z = knots(*inputs.kinetics_ends)
     slopes = np.diff(ends) / np.diff(z)
     deviates = (normal - 1.0) / inputs.kinetics_relative_sd
     # beyond the outer ends as steep as between the outer two
