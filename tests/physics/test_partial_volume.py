@@ -91,7 +91,7 @@ def beside_a_lesion(column: float) -> tuple[Image, Labels, np.ndarray]:
 
 
 def test_marrow_beside_a_hot_lesion_is_told_by_the_marrow_away_from_it(curve, monkeypatch):
-    """Its mean is half the lesion's; where the lesion's recovery is 5 % off, the mean of all voxels makes of that 10 % of the marrow."""
+    """More than half of what it shows is the lesion's; where that recovery is 5 % off, the mean of all voxels is 10 % off, the rest 1 %."""
     scan, regions, marrow = beside_a_lesion(HOT)
     true_bq = HOT * marrow.sum() * GRID.voxel_ml
     assert scan.voxels[marrow].mean() > 2 * HOT
