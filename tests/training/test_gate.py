@@ -97,6 +97,15 @@ def test_without_the_real_cases_nothing_may_be_shipped(monkeypatch):
     assert told[0].startswith("not judged, no data: ")
 
 
+def test_the_lock_never_loses_a_case_for_want_of_its_data(tmp_path, monkeypatch):
+    lock = tmp_path / "lock.json"
+    lock.write_bytes(LOCK.read_bytes())
+    monkeypatch.setattr(gate, "cases_of", lambda kind, data: iter(()))
+    with pytest.raises(ValueError, match=r"not judged, no data: .*real"):
+        gate.locked_anew(shipped_models() / "organs-ct", None, lock)
+    assert lock.read_bytes() == LOCK.read_bytes()
+
+
 def figures(**changes):
     return {"liver": Figure(0.05, -0.05, 40), "kidney": Figure(0.01, 0.0, 4)} | changes
 

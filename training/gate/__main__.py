@@ -19,12 +19,17 @@ from mrtai.io.bundles import folder_of, verified_model
 from mrtai.values.refusal import DosimetryError
 from training.card import table
 from training.gate.cases import Case
-from training.gate.lock import LOCK, Figure, Locked, read_lock, reasons, write_lock
+from training.gate.lock import FEW, LOCK, SLACK, SLACK_OF_FEW, SLACK_OF_ONE, Figure, Locked, read_lock, reasons, write_lock
 
 KINDS: Final = ("dose", "kinetics", "lesions", "organs")
 """The tasks that a bundle's metadata name; each has its cases in the module of that name beside this one."""
 
 HEADING: Final = "## The gate"
+PASSED: Final = (
+    "Passed: no dose error is worse than that of the model before by more than the gate allows "
+    f"({100 * SLACK:g} points in the mean of all figures, {100 * SLACK_OF_ONE:g} in a single one, {100 * SLACK_OF_FEW:g} in one of fewer "
+    f"than {FEW} values)."
+)
 
 
 def cases_of(kind: str, data: Path | None) -> Iterator[Case]:
@@ -71,10 +76,13 @@ def locked_anew(bundle: Path, data: Path | None, lock: Path = LOCK) -> str:
     """Write a bundle's figures into the lock and return what was done; refuses one that the lock of the same cases refuses.
 
     Raises:
-        ValueError: it is worse than the model whose figures stand there.
+        ValueError: it is worse than the model whose figures stand there, or a case that is locked was not judged.
     """
     model, before = verified_model(bundle), read_lock(verified_model(bundle).task, lock)
     digests, figures = judged(bundle, data, None)
+    left_out = [] if before is None else [name for name in before.cases if name not in digests]
+    if left_out:
+        raise ValueError(f"not judged, no data: {', '.join(left_out)}; the lock must not lose them")
     told = reasons(figures, before) if before is not None and before.cases == digests else []
     if told:
         raise ValueError("; ".join(told))
@@ -106,7 +114,7 @@ def write_card(bundle: Path, told: Sequence[str], lines: Sequence[str]) -> None:
     text = card.read_text(encoding="utf-8") if card.exists() else f"# {bundle.name}\n"
     before, _, rest = text.partition(f"{HEADING}\n")
     after = rest[rest.index("\n## ") + 1 :] if "\n## " in rest else ""
-    verdict = "Refused: " + "; ".join(told) + "." if told else "Passed: no dose error is worse than that of the model before."
+    verdict = f"Refused: {'; '.join(told)}." if told else PASSED
     head = "`python -m training.gate`: relative dose errors on locked cases (training/gate)."
     own = "\n".join([HEADING, "", head, "", verdict, "", *lines, ""])
     card.parent.mkdir(parents=True, exist_ok=True)
