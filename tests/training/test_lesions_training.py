@@ -21,6 +21,7 @@ from training.lesions.data import (
     Scan,
     case_scans,
     folds,
+    held_out_groups,
     real_volume,
     real_volumes,
     require_apart,
@@ -111,10 +112,11 @@ def test_the_held_out_patient_is_not_learned_from(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "train", spied)
     monkeypatch.setattr(loop, "real_volumes", partial(real_volumes, copies=1))
-    scans = [patient(f"P-{n}", n) for n in range(5)]
-    loop.all_trained(loop.Plan(tmp_path, seeds=range(0)), scans, with_folds=True)
-    held_out = [group[0] for group in folds(one.patient for one in scans)]
-    assert sorted(held_out) == sorted(seen["final"]) and len(seen["final"]) == 5
+    real = [replace(patient(f"P-{n}", n), source="sts") for n in range(5)]
+    # reviewed cases of a department must not move the sarcomas to other folds than those they are measured in
+    loop.all_trained(loop.Plan(tmp_path, seeds=range(0)), [patient("P-case"), *real], with_folds=True)
+    held_out = [group[0] for group in held_out_groups(real)]
+    assert sorted([*held_out, "P-case"]) == sorted(seen["final"]) and len(seen["final"]) == 6
     for number, name in enumerate(held_out, start=1):
         assert sorted([*seen[f"fold-{number}"], name]) == sorted(seen["final"])
     assert seen["base"] == seen["base-more"] == seen["base-longer"] == []

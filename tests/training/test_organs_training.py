@@ -244,6 +244,6 @@ def write_case(folder: Path, state: str):
     voxels = np.zeros(grid.shape, np.uint8)
     voxels[3:6], voxels[8:9] = 1, 2
     write_image(folder / "images" / "ct.nii.gz", Image(np.full(grid.shape, 50, np.int16), Quantity.HOUNSFIELD, grid))
-    write_labels(folder / "images" / "labels.nii.gz", Labels(voxels, {1: "liver", 2: "lesion_1"}, grid))
+    write_labels(folder / "images" / "contours.nii.gz", Labels(voxels, {1: "liver", 2: "lesion_1"}, grid))
     results = {"state": state, "patient": {"pseudonym": f"P-{state}"}}
     (folder / "results.json").write_text(json.dumps(results))

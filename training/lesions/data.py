@@ -215,6 +215,11 @@ def folds(patients: Iterable[str], count: int = 5, seed: int = 7) -> list[tuple[
     return [tuple(sorted(names[i] for i in order[start::count])) for start in range(count)]
 
 
+def held_out_groups(scans: Iterable[Scan]) -> list[tuple[str, ...]]:
+    """Return the folds of the sarcomas, of which figures are made; reviewed cases are learned from by all folds and are in no figure."""
+    return folds(scan.patient for scan in scans if scan.source == "sts")
+
+
 def require_apart(train: Iterable[str], test: Iterable[str]) -> None:
     """Raise ``ValueError`` when a patient is in both."""
     both = set(train) & set(test)

@@ -27,7 +27,7 @@ from mrtai.io.nifti import read_image
 from mrtai.values.grid import Grid
 from mrtai.values.image import Quantity
 from training.lesions import simulated
-from training.lesions.data import Scan, folds, sts_scans
+from training.lesions.data import Scan, held_out_groups, sts_scans
 from training.lesions.evaluate import (
     CHOOSING,
     OURS,
@@ -83,7 +83,7 @@ def on_body(seed: int, kind: str, weights: Path, device: str, points: Sequence[P
 
 
 def _fold_of(scans: Sequence[Scan]) -> dict[str, int]:
-    return {patient: number for number, group in enumerate(folds(scan.patient for scan in scans), start=1) for patient in group}
+    return {patient: number for number, group in enumerate(held_out_groups(scans), start=1) for patient in group}
 
 
 def sarcomas(scans: Sequence[Scan], work: Path, device: str = "cpu", processes: int = 1) -> list[dict[str, Any]]:

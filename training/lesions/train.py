@@ -26,7 +26,7 @@ from training.lesions.data import (
     Scan,
     Volume,
     case_scans,
-    folds,
+    held_out_groups,
     prepare,
     real_volumes,
     require_apart,
@@ -228,7 +228,7 @@ def all_trained(plan: Plan, scans: Sequence[Scan], *, with_folds: bool = False) 
         made = [volume.on(plan.device) for volume in simulated_volumes(plan.seeds[: round(share * len(plan.seeds))], plan.work)]
         base = train(plan.work / name, [], made, plan.settings(name, settings), start=base)
     real = [volume.on(plan.device) for volume in real_volumes(scans, plan.work)]
-    groups = folds(scan.patient for scan in scans) if with_folds else []
+    groups = held_out_groups(scans) if with_folds else []
     for name, held_out in [("final", ()), *[(f"fold-{number}", group) for number, group in enumerate(groups, start=1)]]:
         seen = [volume for volume in real if volume.patient not in held_out]
         require_apart((volume.patient for volume in seen), held_out)
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts", type=Path, help="folder of soft-tissue sarcomas, STS_<n>/pet_suv.nii.gz")
     parser.add_argument("--cases", type=Path, help="folder of reviewed cases")
-    parser.add_argument("--folds", action="store_true", help="also a network for each fifth of the patients, who are held out")
+    parser.add_argument("--folds", action="store_true", help="also a network for each fifth of the patients of --sts, who are held out")
     parser.add_argument("--prepare", action="store_true", help="make the volumes and stop")
     parser.add_argument("--processes", type=int, default=1, help="that make volumes")
     parser.add_argument("--device", default="cpu")
@@ -262,6 +262,8 @@ def main() -> None:
     if asked.smoke:
         print(smoke(asked.work))
         return
+    if asked.folds and not asked.sts:
+        parser.error("--folds holds out patients of --sts: give that folder too")
     plan = Plan(asked.work, asked.device, asked.threads, time.time() + asked.seconds, range(asked.bodies))
     scans = [*(sts_scans(asked.sts) if asked.sts else []), *(case_scans(asked.cases) if asked.cases else [])]
     if asked.prepare:

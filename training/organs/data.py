@@ -99,8 +99,9 @@ def read_contours(folder: Path = CONTOURS) -> list[Drawn]:
 def read_cases(folder: Path) -> list[Drawn]:
     """Return the CTs of signed CASE folders under ``folder``; regions that this model does not know are left unknown.
 
-    A department's corrections become training data this way. Outside all contours nobody said what lies there, so only the drawn
-    regions teach; ``name`` is the patient's pseudonym, by which ``split`` keeps patients apart.
+    A department's corrections become training data this way, and what a model drew and a person signed does too.
+    Outside all contours nobody said what lies there, so only the drawn regions teach; ``name`` is the patient's pseudonym, by which
+    ``split`` keeps patients apart.
     """
     from mrtai.io.nifti import read_image, read_labels
     from mrtai.values.image import Quantity
@@ -111,7 +112,7 @@ def read_cases(folder: Path) -> list[Drawn]:
         if results["state"] not in ("signed", "released"):
             continue
         images = path.parent / "images"
-        ct, labels = read_image(images / "ct.nii.gz", Quantity.HOUNSFIELD), read_labels(images / "labels.nii.gz")
+        ct, labels = read_image(images / "ct.nii.gz", Quantity.HOUNSFIELD), read_labels(images / "contours.nii.gz")
         grid = lattice(ct.grid, SPACING_MM)
         value = {old: CLASSES.index(name) if name in CLASSES else UNKNOWN for old, name in labels.names.items()}
         table = np.full(max(labels.names, default=0) + 1, UNKNOWN, dtype=np.uint8)
