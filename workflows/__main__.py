@@ -91,7 +91,7 @@ def _add_status(commands: Any) -> None:
 
 def _add_decisions(commands: Any) -> None:
     sign = _add(commands, "sign", _sign, "sign a draft")
-    reject = _add(commands, "reject", _reject, "reject a draft or a held case")
+    reject = _add(commands, "reject", _reject, "reject a draft, or a held, failed or signed case")
     release = _add(commands, "release", _release, "write a signed case as DICOM, prove it and send it to its rule's target")
     for parser in (sign, reject, release):
         parser.add_argument("case", metavar="CASE", help="a case of `status`: its ID or its folder")

@@ -27,7 +27,7 @@ from mrtai.values.ledger import CLOSED, CaseState, Superseded
 from mrtai.values.refusal import DosimetryError, Held
 from mrtai.values.site import Site
 from workflows.faults import RoomFault, where_of
-from workflows.shown import draft_event, show, shown
+from workflows.shown import case_event, show, shown
 
 Result = TypeVar("Result")
 
@@ -70,7 +70,7 @@ def _drafted(site: Site, ledger: Ledger, case_id: str, inputs_sha256: str) -> St
     step.discard_others()
     folder.discard_others(inputs_sha256, ledger.case(case_id).wanted_sha256)
     shown(show, case, results)
-    draft_event(case_id, CaseState.DRAFT, results["verdict"])
+    case_event(case_id, CaseState.DRAFT, results["verdict"])
     kind = "provisional draft" if provisional else "draft"
     get_run_logger().info("%s written; reused: %s", kind, ", ".join(step.reused) or "nothing")
     return Completed(message=f"{kind}, verdict {results['verdict']}")
@@ -90,7 +90,7 @@ def _refused(ledger: Ledger, case_id: str, inputs_sha256: str, refusal: Dosimetr
         ledger.move(case_id, state, by=BY, reason=str(refusal), reason_code=refusal.code, inputs_sha256=inputs_sha256)
     except Superseded:
         return Completed(message="newer inputs came meanwhile")
-    draft_event(case_id, state, refusal.code)
+    case_event(case_id, state, refusal.code)
     get_run_logger().warning("%s: %s", refusal.code, refusal)
     return Failed(message=f"{state}: {refusal}")
 

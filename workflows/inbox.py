@@ -35,6 +35,7 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 from workflows.faults import where_of
 from workflows.install import DOSE_CYCLE, SILENT_S, deployment_id
+from workflows.shown import case_event, held_study_event
 from workflows.ways_in import WaysIn
 
 ALIVE: Final = "inbox.alive"
@@ -92,12 +93,23 @@ def take_in(
             with _alone(f"study {one.study[:8]}"):
                 record = assigner.assign(one.study)
                 log.info("study %s: %s %s", record.key[:8], record.state, record.case_id or record.reason_code or "")
+                _tell_held(ledger, known.get(one.study), record)
                 records.append(record)
     for case in (*ledger.cases(CaseState.HELD), *ledger.cases(CaseState.FAILED)):
         if _was_mended(site, assigner, case, {} if seen_s is None else seen_s):
             with _alone(f"case {case.id}"):
                 assigner.refresh(case.id)
     return records
+
+
+def _tell_held(ledger: Ledger, before: StudyRecord | None, study: StudyRecord) -> None:
+    """Tell of a study that is held for a reason it was not held for before, and of a case that is held because its study left it."""
+    if study.state is StudyState.HELD and (before is None or (before.state, before.reason_code) != (study.state, study.reason_code)):
+        held_study_event(study)
+    if before is not None and before.case_id not in (None, study.case_id):
+        left = ledger.case(before.case_id)
+        if left.state is CaseState.HELD:
+            case_event(left.id, left.state, left.reason_code or "")
 
 
 @contextmanager
@@ -215,6 +227,7 @@ def _give_up(ledger: Ledger, case: CaseRecord, runs: Sequence[FlowRun]) -> None:
     last = next((run.state.message for run in runs if run.state is not None and run.state.message), "no message")
     reason = f"{case.attempts} runs ended without an outcome; the last one: {last}; submit the case again when the cause is mended"
     ledger.move(case.id, CaseState.FAILED, by="mrtai", reason=reason, reason_code="ATTEMPTS", inputs_sha256=case.wanted_sha256)
+    case_event(case.id, CaseState.FAILED, "ATTEMPTS")
 
 
 def _start(client: SyncPrefectClient, deployment: UUID, case: CaseRecord) -> None:

@@ -32,7 +32,7 @@ HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 ENDS: Final = ("Completed", "Failed", "Cancelled", "Crashed", "Suspended", "Paused")
 SILENT_S: Final = 90
 """Three heartbeats: a run that is silent for so long has died with its worker."""
-WEBHOOK_BODY: Final = '{"case": "{{ event.payload.case }}", "state": "{{ event.payload.state }}", "detail": "{{ event.payload.detail }}"}'
+WEBHOOK_BODY: Final = json.dumps({key: f"{{{{ event.payload.{key} }}}}" for key in ("case", "study", "state", "detail")})
 
 
 def install(site: Site) -> None:
@@ -110,12 +110,12 @@ def _dead_runs() -> Automation:
 
 
 def _notification(url: str) -> Automation:
-    """A case that needs a person is told to the site's webhook: pseudonym, state and code only."""
+    """A case or study that needs a person is told to the site's webhook: pseudonym, state and code only."""
     block = Webhook(method="POST", url=SecretStr(url), allow_private_urls=True)
     block_id = cast(UUID, block.save("mrtai-notify", overwrite=True))
     trigger = EventTrigger(
-        expect={"mrtai.case.held", "mrtai.case.failed", "mrtai.case.draft"},
-        match={"prefect.resource.id": "mrtai.case.*"},
+        expect={"mrtai.case.held", "mrtai.case.failed", "mrtai.case.draft", "mrtai.study.held"},
+        match={"prefect.resource.id": ["mrtai.case.*", "mrtai.study.*"]},
         posture=Posture.Reactive,
         threshold=1,
         within=timedelta(0),

@@ -18,7 +18,7 @@ from mrtai.release import export_case, send_case
 from mrtai.values.ledger import CaseState
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
-from workflows.shown import draft_event
+from workflows.shown import case_event
 
 RETRY_DELAYS_S: Final = [10, 60, 300]
 WORTH_ANOTHER_TRY: Final = frozenset({"SEND_INCOMPLETE", "SEND_BUSY", "LISTEN_PORT"})
@@ -38,7 +38,7 @@ def release(case_id: str, retry_delays_s: list[int] = RETRY_DELAYS_S) -> State[A
         get_run_logger().warning("%s: %s", refusal.code, refusal)
         return Failed(message=str(refusal))
     write_state(folder.case, record.state)
-    draft_event(case_id, record.state, target.name)
+    case_event(case_id, record.state, target.name)
     return Completed(message=f"released to {target.name}")
 
 

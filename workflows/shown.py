@@ -9,6 +9,8 @@ import httpx
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
+from mrtai.values.ledger import StudyRecord
+
 Words = ParamSpec("Words")
 Answer = TypeVar("Answer")
 
@@ -24,10 +26,19 @@ def shown(tell: Callable[Words, Answer], *args: Words.args, **words: Words.kwarg
         return None
 
 
-def draft_event(case_id: str, state: str, detail: str) -> None:
+def case_event(case_id: str, state: str, detail: str) -> None:
     """Tell that a case came to a state: ``mrtai.case.draft``, ``.held``, ``.failed`` …; ``detail`` is a verdict or a reason's code."""
     resource = {"prefect.resource.id": f"mrtai.case.{case_id}", "prefect.resource.name": case_id}
-    emit_event(event=f"mrtai.case.{state}", resource=resource, payload={"case": case_id, "state": str(state), "detail": detail})
+    payload = {"case": case_id, "study": "", "state": str(state), "detail": detail}
+    emit_event(event=f"mrtai.case.{state}", resource=resource, payload=payload)
+
+
+def held_study_event(study: StudyRecord) -> None:
+    """Tell that a received study is held, ``mrtai.study.held``, and with it the unsigned case that it belongs to, if it has one."""
+    name = study.key[:8]
+    resource = {"prefect.resource.id": f"mrtai.study.{name}", "prefect.resource.name": name}
+    payload = {"case": study.case_id or "", "study": name, "state": str(study.state), "detail": study.reason_code or ""}
+    emit_event(event="mrtai.study.held", resource=resource, payload=payload)
 
 
 def show(case: Path, results: dict[str, Any]) -> None:

@@ -153,6 +153,15 @@ def test_a_cohort_is_computed_into_a_set_of_its_own_and_signed_results_stay(site
     assert out.count("P-") == len([case for case in site.cases() if case.drafted_sha256])
 
 
+def test_the_site_is_told_of_a_study_that_is_held_and_has_no_case(site, final, told, tmp_path):
+    site.send(scan(tmp_path / "1", 24, person=Person(patient_id="SECRET-6000")))
+    wait_for(lambda: [one for one in told[1] if "PATIENT_TWO_IDS" in one], 60, lambda: f"{told[1]}\n{site.log[-2000:]}")
+    held = next(json.loads(one) for one in told[1] if "PATIENT_TWO_IDS" in one)
+    assert (held["case"], held["state"], held["detail"]) == ("", "held", "PATIENT_TWO_IDS")
+    shown = json.loads(site.run("status", "--json"))["studies"]["held_studies"]
+    assert held["study"] in [one["study"] for one in shown]
+
+
 def test_no_identity_is_anywhere_but_in_the_scans(site, final):
     """Prefect's database, logs, artifacts, ledger, kept stages and file names, after all of the above."""
     root = site.site.root
