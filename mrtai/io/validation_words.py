@@ -60,12 +60,14 @@ MAPS_WORDS: Final = (
 
 
 def group_words(one: Json) -> str:
-    """Return ``liver: the dose differs by +14.0 %: +11.0 % contour, +2.0 % curve, …``, largest share first."""
+    """Return ``liver: the dose differs by +15.0 % (shares add up to +14.0 %): +11.0 % contour, …``, largest share first."""
     parts = sorted(one["contributions"], key=lambda part: -abs(part["ln_ratio"]))
     shares = ", ".join(f"{percent(part['ln_ratio'])} {steps_words(part['steps'])}" for part in parts)
     from_what = {"images": ", computed again from images", "maps": ", from dose maps"}.get(one["by"], "")
     apart = "" if one["pairs"] == one["of"] else f" ({one['pairs']} of {one['of']} regions tell these steps)"
-    return f"{group_title(one['group'])}: the dose differs by {percent(one['total_ln_ratio'])}: {shares}{from_what}{apart}"
+    differs, summed = percent(np.expm1(one["total_ln_ratio"])), percent(one["total_ln_ratio"])
+    total = differs if differs == summed else f"{differs} (shares add up to {summed})"
+    return f"{group_title(one['group'])}: the dose differs by {total}: {shares}{from_what}{apart}"
 
 
 def attribution_words(document: Json) -> str:
@@ -80,9 +82,9 @@ def steps_words(steps: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{' + '.join(names)} (not separable)"
 
 
-def percent(ln_ratio: float) -> str:
-    """Return a share as ``+1.2 %``; what rounds to nothing has no sign."""
-    shown = f"{100 * ln_ratio:+.1f} %"
+def percent(share: float) -> str:
+    """Return a share, or a ratio's logarithm, as ``+1.2 %``; what rounds to nothing has no sign."""
+    shown = f"{100 * share:+.1f} %"
     return "0.0 %" if shown in ("+0.0 %", "-0.0 %") else shown.replace("-", "−")
 
 
