@@ -178,6 +178,8 @@ def rows_of(report: Report, virtual: VirtualPatient) -> list[dict[str, Any]]:
                     "tia ratio": truth.tia_bq_s / row.fit.tia_bq_s,
                     "sd": row.spread.relative_sd,
                     "budget": {term.term: round(term.relative_sd, 4) for term in row.spread.budget},
+                    "interval 68": row.spread.interval_68,
+                    "interval 95": row.spread.interval_95,
                     "in 68": bool(row.spread.interval_68[0] <= ratio <= row.spread.interval_68[1]),
                     "in 95": bool(row.spread.interval_95[0] <= ratio <= row.spread.interval_95[1]),
                     "flags": sorted({flag.code for flag in row.flags if flag.severity.value != "info"}),
@@ -239,13 +241,14 @@ def budgets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def large_errors(rows: list[dict[str, Any]]) -> str:
-    """Return in words how often regions without a flag are more than 20 % off, against what was stated."""
+    """Return in words how often the truth of regions without a flag is more than 20 % of the stated dose away, against what was stated."""
     own = [row for row in rows if not row["flags"]]
-    seen, expected = sum(abs(1 / row["ratio"] - 1) > LARGE_ERROR for row in own), sum(row["stated off"] for row in own)
+    seen, expected = sum(abs(row["ratio"] - 1) > LARGE_ERROR for row in own), sum(row["stated off"] for row in own)
     low, high = stats.binom.interval(0.95, len(own), min(expected / max(len(own), 1), 1.0))
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
-        f"Of {len(own)} regions without a flag that asks for a look {seen} are more than 20 % off; {expected:.1f} were stated "
+        f"Of {len(own)} regions without a flag that asks for a look {seen} have a true dose more than {LARGE_ERROR:.0%} of the stated one "
+        f"away from it; {expected:.1f} were stated "
         f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}. "
         "Regions of one patient share errors, which that interval does not know."
     )

@@ -12,6 +12,7 @@ from mrtai.engines.population_fit import population
 from mrtai.engines.single_scan import hanscheid, known_half_life, madsen, ratio
 from mrtai.engines.trapezoid_fit import trapezoid
 from mrtai.physics.curve_checks import error_flags, prepared, unusual_flags
+from mrtai.physics.interval_shape import ENDS_Z
 from mrtai.values.bundle import Network
 from mrtai.values.curve import LARGE_ERROR, Curve, Fit
 from mrtai.values.half_life import Known
@@ -127,7 +128,7 @@ def _stated(fit: Fit) -> Fit:
     """Return the fit with intervals and the probability of a large error, from its standard uncertainty where it has no better."""
     if fit.probability_off is not None or fit.tia_sd_bq_s is None:
         return fit
-    ends = [max(fit.tia_bq_s + z * fit.tia_sd_bq_s, 0.0) for z in norm.ppf([0.025, 0.16, 0.84, 0.975])]
+    ends = [max(fit.tia_bq_s + z * fit.tia_sd_bq_s, 0.0) for z in ENDS_Z.tolist()]
     off = 2.0 * float(norm.sf(LARGE_ERROR * fit.tia_bq_s / fit.tia_sd_bq_s)) if fit.tia_sd_bq_s else 0.0
     return replace(fit, tia_68_bq_s=(ends[1], ends[2]), tia_95_bq_s=(ends[0], ends[3]), probability_off=off)
 

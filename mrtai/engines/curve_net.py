@@ -17,6 +17,7 @@ from mrtai.engines.onnx_session import kept_session
 from mrtai.engines.population_fit import FAR_FROM_PRIOR, late_enough, population, required_prior, whose
 from mrtai.engines.single_scan import window_flags
 from mrtai.physics.curves import activity_bq, integral_bq_h
+from mrtai.physics.kinetics import with_integral
 from mrtai.physics.population import NORMAL_WITHIN_ONE_SD, stated_sd_bq
 from mrtai.physics.single_time import HALF_LIFE_WINDOW, OWN_HALF_LIFE_WINDOW
 from mrtai.units import LN2, SECONDS_PER_HOUR
@@ -79,7 +80,7 @@ class Reading:
         return float(low), float(high)
 
     def error_bq_h(self) -> tuple[float, float]:
-        """Return the error that 68 % of the truths stay below [Bq h], and the probability of one above 20 % of the truth.
+        """Return the error that 68 % of the truths stay below [Bq h], and the probability of one above ``LARGE_ERROR`` of the estimate.
 
         Between the stated quantiles the logarithm is taken as normal, beyond them too, with the last one's spread.
         """
@@ -88,7 +89,7 @@ class Reading:
         piece = np.clip(np.searchsorted(known, z) - 1, 0, len(slopes) - 1)
         truth = np.exp(self.ln_quantiles[piece] + slopes[piece] * (z - known[piece]))
         off = np.abs(1.0 - truth)
-        return float(np.quantile(off, NORMAL_WITHIN_ONE_SD)) * self.tia_bq_h, float(np.mean(off > LARGE_ERROR * truth))
+        return float(np.quantile(off, NORMAL_WITHIN_ONE_SD)) * self.tia_bq_h, float(np.mean(off > LARGE_ERROR))
 
 
 def neural(curve: Curve, known: Known, network: Network | None) -> Fit:
@@ -185,14 +186,14 @@ def _described(
     off = (used.activity_bq - activity_bq(terms, used.t_h)) / stated_sd_bq(used)
     chi_square = float(off @ off)
     unlikely, widened = poor("neural", chi_square, used.t_h.size - 1)
-    intervals = [tuple(max(tia + widened * (end - tia), 0.0) * SECONDS_PER_HOUR for end in reading.interval_bq_h(tail)) for tail in (1, 0)]
+    intervals = [tuple(end * SECONDS_PER_HOUR for end in reading.interval_bq_h(tail)) for tail in (1, 0)]
     error, probability = reading.error_bq_h()
     half_life_h = float(LN2 / terms[:, 1].min())
     biological = float(terms[:, 1].min()) - known.physical_per_h
     typical_h = LN2 / (known.physical_per_h + prior.rate_per_h)
     window = OWN_HALF_LIFE_WINDOW if prior.cycles else HALF_LIFE_WINDOW
     alone = window_flags(float(used.t_h[0]), typical_h, window) if used.t_h.size == 1 else ()
-    return Fit(
+    fit = Fit(
         curve=curve,
         method="",
         model="neural",
@@ -200,7 +201,7 @@ def _described(
         covariance=np.empty((0, 0)),
         terms=terms,
         tia_bq_s=tia * SECONDS_PER_HOUR,
-        tia_sd_bq_s=error * widened * SECONDS_PER_HOUR,
+        tia_sd_bq_s=error * SECONDS_PER_HOUR,
         effective_half_life_h=half_life_h,
         fraction_before_first_scan=integral_bq_h(terms, 0.0, float(used.t_h[0])) / tia,
         fraction_after_last_scan=integral_bq_h(terms, float(used.t_h[-1])) / tia,
@@ -215,6 +216,7 @@ def _described(
         tia_95_bq_s=(intervals[1][0], intervals[1][1]),
         probability_off=probability,
     )
+    return fit if widened == 1.0 else with_integral(fit, fit.tia_bq_s, widened * error * SECONDS_PER_HOUR)
 
 
 def _parameters(terms: Array, prior: HalfLifePrior, typical_h: float) -> dict[str, float | str]:

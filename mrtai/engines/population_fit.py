@@ -7,6 +7,7 @@ import numpy as np
 from mrtai.engines.exponential_fit import poor
 from mrtai.engines.single_scan import window_flags
 from mrtai.physics.curves import integral_bq_h
+from mrtai.physics.kinetics import with_integral
 from mrtai.physics.population import Posterior, posterior
 from mrtai.physics.single_time import HALF_LIFE_WINDOW, OWN_HALF_LIFE_WINDOW
 from mrtai.units import LN2, SECONDS_PER_HOUR
@@ -81,13 +82,10 @@ def _described(curve: Curve, used: Curve, after: Posterior, known: Known, widene
     half_life_h = after.half_life_h()
     terms = after.terms_at(used, float(np.exp(after.quantile(after.ln_rate, 0.5))))
     whole = integral_bq_h(terms)
-    intervals = [
-        tuple(max(median_bq_h + widened * (end - median_bq_h), 0.0) * SECONDS_PER_HOUR for end in after.tia_interval_bq_h(probability))
-        for probability in (0.68, 0.95)
-    ]
+    intervals = [tuple(end * SECONDS_PER_HOUR for end in after.tia_interval_bq_h(probability)) for probability in (0.68, 0.95)]
     typical_h = LN2 / (known.physical_per_h + prior.rate_per_h)
     window = OWN_HALF_LIFE_WINDOW if prior.cycles else HALF_LIFE_WINDOW
-    return Fit(
+    fit = Fit(
         curve=curve,
         method="",
         model="population",
@@ -101,7 +99,7 @@ def _described(curve: Curve, used: Curve, after: Posterior, known: Known, widene
         covariance=after.covariance(),
         terms=terms,
         tia_bq_s=median_bq_h * SECONDS_PER_HOUR,
-        tia_sd_bq_s=error_bq_h * widened * SECONDS_PER_HOUR,
+        tia_sd_bq_s=error_bq_h * SECONDS_PER_HOUR,
         effective_half_life_h=half_life_h,
         fraction_before_first_scan=integral_bq_h(terms, 0.0, float(used.t_h[0])) / whole,
         fraction_after_last_scan=integral_bq_h(terms, float(used.t_h[-1])) / whole,
@@ -121,6 +119,7 @@ def _described(curve: Curve, used: Curve, after: Posterior, known: Known, widene
         tia_95_bq_s=(intervals[1][0], intervals[1][1]),
         probability_off=off,
     )
+    return fit if widened == 1.0 else with_integral(fit, fit.tia_bq_s, widened * error_bq_h * SECONDS_PER_HOUR)
 
 
 def _posterior_flags(after: Posterior) -> tuple[Flag, ...]:

@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from mrtai.physics.curve_checks import error_flags
 from mrtai.physics.integrate import time_shares
+from mrtai.physics.interval_shape import ENDS_Z, probability_off
 from mrtai.physics.measure import REMAINDER, activities_bq
 from mrtai.physics.partial_volume import NONE, RECOVERY, PartialVolume
 from mrtai.values.curve import Curve, Fit
@@ -159,19 +159,18 @@ def with_common(fit: Fit, common_relative_sd: float) -> Fit:
 def with_integral(fit: Fit, tia_bq_s: float, tia_sd_bq_s: float) -> Fit:
     """Return the fit with another integral and standard uncertainty; its error keeps the shape of its distribution."""
     changed = replace(fit, tia_bq_s=tia_bq_s, tia_sd_bq_s=tia_sd_bq_s)
-    if fit.tia_sd_bq_s is None or fit.probability_off is None:
+    if fit.tia_sd_bq_s is None or fit.tia_68_bq_s is None or fit.tia_95_bq_s is None:
         return changed
-    wider = (tia_sd_bq_s / tia_bq_s) / (fit.tia_sd_bq_s / fit.tia_bq_s)
-
-    def moved(ends: tuple[float, float] | None) -> tuple[float, float] | None:
-        if ends is None:
-            return None
-        low, high = (max(1.0 + wider * (end / fit.tia_bq_s - 1.0), 0.0) * tia_bq_s for end in ends)
-        return low, high
-
-    # as of a normal error with the same probability; exact where it is normal
-    off = 2.0 * float(norm.sf(norm.isf(fit.probability_off / 2.0) / wider))
-    return replace(changed, tia_68_bq_s=moved(fit.tia_68_bq_s), tia_95_bq_s=moved(fit.tia_95_bq_s), probability_off=off)
+    own, wanted = fit.tia_sd_bq_s / fit.tia_bq_s, tia_sd_bq_s / tia_bq_s
+    ends = np.array([fit.tia_95_bq_s[0], *fit.tia_68_bq_s, fit.tia_95_bq_s[1]]) / fit.tia_bq_s
+    deviates = (ends - 1.0) / own if own > 0 else ENDS_Z
+    lowest, low, high, highest = np.maximum(1.0 + wanted * deviates, 0.0).tolist()
+    return replace(
+        changed,
+        tia_68_bq_s=(low * tia_bq_s, high * tia_bq_s),
+        tia_95_bq_s=(lowest * tia_bq_s, highest * tia_bq_s),
+        probability_off=probability_off((low, high), (lowest, highest)),
+    )
 
 
 def _whole_in_view(aligned: Aligned, labels: Labels, value: int) -> NDArray[np.bool_]:

@@ -75,13 +75,13 @@ class Posterior:
         return self.quantile(self.tia_bq_h, tail), self.quantile(self.tia_bq_h, 1.0 - tail)
 
     def error_of(self, tia_bq_h: float) -> tuple[float, float]:
-        """Return the standard uncertainty [Bq h] of an estimate and the probability that it is off by more than 20 %.
+        """Return the standard uncertainty [Bq h] of an estimate and the probability that it is off by more than ``LARGE_ERROR`` of it.
 
         The distribution has long tails, of patients with half-lives that no scan excludes; the error that 68 % stay below says
         more of an estimate than its root mean square, and is the same where the distribution is normal.
         """
         error = np.abs(tia_bq_h - self.tia_bq_h)
-        return self.quantile(error, NORMAL_WITHIN_ONE_SD), float(self.weight[error > LARGE_ERROR * self.tia_bq_h].sum())
+        return self.quantile(error, NORMAL_WITHIN_ONE_SD), float(self.weight[error > LARGE_ERROR * tia_bq_h].sum())
 
     def half_life_h(self, probability: float = 0.5) -> float:
         """Return a quantile of the terminal effective half-life."""

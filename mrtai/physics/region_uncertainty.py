@@ -5,17 +5,17 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from scipy.stats import norm
 
+from mrtai.physics import interval_shape
+from mrtai.physics.interval_shape import ENDS_Z
 from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import RECOVERY, is_compact
 from mrtai.physics.recovery import coefficient_sd
 from mrtai.physics.spill import AS_UNSURE
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
-from mrtai.physics.uncertainty_draws import ENDS_Z, knots
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
 from mrtai.values.calibration import Recovery
-from mrtai.values.curve import LARGE_ERROR, Fit
+from mrtai.values.curve import Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
 from mrtai.values.protocol import Protocol
@@ -56,8 +56,6 @@ patients, whose uptake and contours are better than real ones, on the page docs/
 
 KNOWN_BADLY: Final = ("DOSE_UNCERTAIN", "FIT_POOR", "LARGE_ERROR_LIKELY")
 """Flags of a region's number that its stated interval holds already."""
-
-SMALLEST: Final = float(np.finfo(np.float64).tiny)
 
 NORMAL_WITHIN: Final = 0.05
 """Standard uncertainties by which the ends of a normal error's intervals may be off."""
@@ -221,21 +219,8 @@ def _without_outlines(spread: Spread) -> Spread:
 
 
 def probability_off(spread: Spread) -> float:
-    """Return the probability that the truth is more than ``LARGE_ERROR`` of the stated value away from it, by the ends of its intervals.
-
-    Between the ends, and beyond them as between the outer two, the error is that of a normal one stretched to them; of a normal error
-    they say 2 Φ(-0.2/sd).
-    """
-    if not spread.relative_sd > 0:
-        return 0.0
-    lowest, highest = spread.interval_95
-    ends, z = knots(lowest, *spread.interval_68, highest)
-    slopes = np.diff(z) / np.maximum(np.diff(ends), SMALLEST)
-    low, high = 1.0 - LARGE_ERROR, 1.0 + LARGE_ERROR
-    below, above = np.interp((low, high), ends, z)
-    below += min(low - lowest, 0.0) * slopes[0]
-    above += max(high - highest, 0.0) * slopes[-1]
-    return float(norm.cdf(below) + norm.sf(above))
+    """Return the probability that the truth is more than ``LARGE_ERROR`` of the stated value away from it; 0 of a value without spread."""
+    return interval_shape.probability_off(spread.interval_68, spread.interval_95) if spread.relative_sd > 0 else 0.0
 
 
 def uncertainty_flags(spread: Spread, protocol: Protocol) -> tuple[Flag, ...]:

@@ -3,8 +3,9 @@
 from typing import Final
 
 import numpy as np
-from scipy.special import lambertw, ndtri
+from scipy.special import lambertw
 
+from mrtai.physics.interval_shape import knots
 from mrtai.physics.recovery import coefficient, coefficients, parameters, used
 from mrtai.physics.uncertainty_inputs import content_ml
 from mrtai.values.grid import Array
@@ -17,9 +18,6 @@ LEAST_POSSIBLE: Final = 0.5
 
 OWN_KINETICS: Final = "own kinetics"
 """The factor of ``kinetics`` with the shape of the fit's own distribution, for the ends of intervals."""
-
-ENDS_Z: Final = ndtri([0.025, 0.16, 0.84, 0.975])
-"""Normal deviates of ``Inputs.kinetics_ends``."""
 
 
 def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[str, Array]:
@@ -57,14 +55,6 @@ def _normal_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict
         "engine": inputs.engine_relative_sd,
     }
     return {term: 1.0 + sd * rng.standard_normal(draws) for term, sd in sds.items()}
-
-
-def knots(lowest: float, low: float, high: float, highest: float) -> tuple[Array, Array]:
-    """Return true over stated value at the ends of 95 and 68 % intervals and at its median, and the normal deviates there, ``(5,)`` each.
-
-    The median is the stated value, but for a rule of thumb that states one outside of what its own distribution holds likely.
-    """
-    return np.array([lowest, low, np.clip(1.0, low, high), high, highest]), np.array([*ENDS_Z[:2], 0.0, *ENDS_Z[2:]])
 
 
 def _own_kinetics(inputs: Inputs, normal: Array) -> Array:

@@ -10,7 +10,7 @@ from mrtai.values.flag import Flag
 from mrtai.values.grid import Array
 
 LARGE_ERROR: Final = 0.2
-"""An integral off by more than this share of the truth is wrong for any clinical purpose."""
+"""A value from which the truth is further away than this share of the value is wrong for any clinical purpose."""
 
 
 def _readonly(values: object) -> Array:
@@ -58,7 +58,7 @@ class Fit:
         head, tail: in words, how the curve goes on before the first and after the last scan.
         effective_half_life_sd_h: standard uncertainty of the terminal half-life, None where none can be stated.
         tia_68_bq_s, tia_95_bq_s: intervals that hold the true Ã with these probabilities, equal tails.
-        probability_off: stated probability that Ã is more than ``LARGE_ERROR`` off.
+        probability_off: stated probability that the true Ã is more than ``LARGE_ERROR`` of the stated one away from it.
     """
 
     curve: Curve

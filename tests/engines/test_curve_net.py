@@ -141,8 +141,12 @@ def test_an_earlier_cycle_narrows_the_interval(network):
 
 def test_points_off_any_curve_are_flagged_and_widen_the_interval(network):
     on, off = mono(50, (24, 72, 168), 0.02), mono(50, (24, 72, 168), 0.02, noise=np.array([8.0, -8.0, 8.0]))
-    assert "FIT_POOR" not in codes(fit(on, network))
-    assert "FIT_POOR" in codes(fit(off, network))
+    near, far = fit(on, network), fit(off, network)
+    assert "FIT_POOR" not in codes(near)
+    assert "FIT_POOR" in codes(far)
+    assert far.tia_sd_bq_s > 5 * near.tia_sd_bq_s
+    assert np.diff(far.tia_95_bq_s) > 5 * np.diff(near.tia_95_bq_s)
+    assert near.probability_off < 0.001 < 0.1 < far.probability_off
 
 
 def test_a_cohort_is_covered_as_stated(network):
