@@ -26,7 +26,8 @@ from mrtai.io.site import read_site
 from mrtai.values.ledger import CaseRecord
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
-from workflows.dose_cycle import case_request, room_as_task
+from workflows.dose_cycle import case_request
+from workflows.room_task import room_as_task
 
 LOOK_EVERY_S: Final = 2.0
 SUMMARY: Final = "cohort.json"

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
 
@@ -26,7 +25,7 @@ from mrtai.reuse import reusing
 from mrtai.values.ledger import CLOSED, CaseState, Superseded
 from mrtai.values.refusal import DosimetryError, Held
 from mrtai.values.site import Site
-from workflows.faults import RoomFault, where_of
+from workflows.room_task import room_as_task
 from workflows.shown import case_event, show, shown
 
 Result = TypeVar("Result")
@@ -34,8 +33,6 @@ Result = TypeVar("Result")
 ROOMS: Final = ("read", "align", "segment", "integrate", "absorb", "rates", "measure", "check", "write")
 GPU: Final = "gpu"
 GPU_ROOMS: Final = frozenset({"segment", "integrate", "absorb", "rates", "check"})
-RETRIES: Final = 2
-RETRY_DELAY_S: Final = 5
 BY: Final = "mrtai"
 
 
@@ -143,35 +140,3 @@ def _shown_step(site: Site, require_due: Callable[[], None]) -> Step:
         return result
 
     return step
-
-
-def transient(_: Any, __: Any, state: Any) -> bool:
-    """Return True when a failed room is worth another try: a refusal is final, a full disk or lost mount may pass."""
-    return isinstance(state.result(raise_on_failure=False), OSError)
-
-
-def room_as_task(room: Callable[..., Result], *args: Any) -> Result:
-    """Enter the room in a Prefect task of its name.
-
-    The arguments ride in a closure instead of as task parameters, so that Prefect neither walks through nor hashes voxels.
-    """
-
-    def enter() -> Result:
-        try:
-            return room(*args)
-        except (DosimetryError, OSError):
-            raise
-        except Exception as fault:
-            # Prefect keeps messages and traces; those of a library may quote a header
-            raise RoomFault(f"{room.__name__}: {where_of(fault)}") from None
-
-    wrapped = task(
-        name=room.__name__,
-        task_run_name=room.__name__,
-        retries=RETRIES,
-        retry_delay_seconds=RETRY_DELAY_S,
-        retry_condition_fn=transient,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )(enter)
-    return wrapped()

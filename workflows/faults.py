@@ -7,10 +7,6 @@ from typing import Final
 PACKAGES: Final = ("mrtai", "workflows")
 
 
-class RoomFault(Exception):
-    """A fault of ours in a room: not the study's refusal, and not a lost disk."""
-
-
 def where_of(fault: BaseException) -> str:
     """Return the fault's type and the last place in our code that it came through."""
     places = [frame for frame in traceback.extract_tb(fault.__traceback__) if set(PACKAGES) & set(Path(frame.filename).parts)]

@@ -1,10 +1,8 @@
 """The flow ``release``: a signed case becomes DICOM, is proven, and goes to the archive of its rule."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from prefect import State, flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import State, flow, get_run_logger
 from prefect.states import Completed, Failed
 
 from mrtai.io.case_folder import write_state
@@ -18,6 +16,7 @@ from mrtai.release import export_case, send_case
 from mrtai.values.ledger import CaseState
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
+from workflows.room_task import lost_disk, room_as_task
 from workflows.shown import case_event
 
 RETRY_DELAYS_S: Final = [10, 60, 300]
@@ -30,8 +29,8 @@ def release(case_id: str, retry_delays_s: list[int] = RETRY_DELAYS_S) -> State[A
     site = read_site()
     try:
         folder, target = _signed(site, case_id)
-        _tried(_export, retry_delays_s)(folder)
-        _tried(_send, retry_delays_s)(folder, target)
+        for room, *what in ((_export, folder), (_send, folder, target)):
+            room_as_task(room, *what, delays_s=retry_delays_s, may_pass=_may_pass)
         with open_ledger(site.database) as ledger:
             record = ledger.move(case_id, CaseState.RELEASED, by="mrtai", results_sha256=results_sha256(read_results(folder.case)))
     except DosimetryError as refusal:
@@ -80,23 +79,5 @@ def _send(folder: CycleFolder, target: Target) -> None:
     send_case(folder.case, target)
 
 
-def _tried(room: Callable[..., None], delays_s: list[int]) -> Callable[..., None]:
-    """Return the room as a task that is tried again where the archive or the disk was away; paths ride in a closure."""
-
-    def enter(*args: Any) -> None:
-        wrapped = task(
-            name=room.__name__.strip("_"),
-            retries=len(delays_s),
-            retry_delay_seconds=[float(delay) for delay in delays_s],
-            retry_condition_fn=_may_pass,
-            cache_policy=NO_CACHE,
-            persist_result=False,
-        )(lambda: room(*args))
-        wrapped()
-
-    return enter
-
-
-def _may_pass(_: Any, __: Any, state: Any) -> bool:
-    fault = state.result(raise_on_failure=False)
-    return isinstance(fault, OSError) or (isinstance(fault, DosimetryError) and fault.code in WORTH_ANOTHER_TRY)
+def _may_pass(fault: object) -> bool:
+    return lost_disk(fault) or (isinstance(fault, DosimetryError) and fault.code in WORTH_ANOTHER_TRY)

@@ -10,7 +10,8 @@ import numpy as np
 
 from mrtai.io.protocols import load_protocol, shipped_protocols
 from mrtai.io.results import require_valid
-from mrtai.physics.cumulative import bed_uncertain, eqd2_uncertain
+from mrtai.physics.cumulative import with_stated_sd
+from mrtai.physics.radiobiology import eqd2_gy
 from mrtai.physics.region_uncertainty import LEANING
 from mrtai.physics.uncertainty import COMMON_TO_SCANS
 from mrtai.units import BQ_PER_MBQ
@@ -121,9 +122,13 @@ def _common_relative_sd(row: Json) -> float | None:
 def _biological(dose: Uncertain, lq: Json) -> dict[str, Uncertain]:
     values = {DOSE: dose}
     if None not in (lq["bed_gy"], lq["g"], lq["alpha_beta_gy"]):
-        values[BED] = bed_uncertain(dose, lq["bed_gy"], lq["g"], lq["alpha_beta_gy"])
+        bed_sd_gy = lq.get("bed_sd_gy")
+        if bed_sd_gy is None and dose.sd_gy is not None:
+            # of a case that states none: to first order, kinetics and α/β taken as exact
+            bed_sd_gy = (1.0 + 2.0 * lq["g"] * dose.value_gy / lq["alpha_beta_gy"]) * dose.sd_gy
+        values[BED] = with_stated_sd(lq["bed_gy"], bed_sd_gy, dose)
         if lq["eqd2_gy"] is not None:
-            values[EQD2] = eqd2_uncertain(values[BED], lq["eqd2_gy"], lq["alpha_beta_gy"])
+            values[EQD2] = with_stated_sd(lq["eqd2_gy"], None if bed_sd_gy is None else eqd2_gy(bed_sd_gy, lq["alpha_beta_gy"]), dose)
     return values
 
 

@@ -95,7 +95,7 @@ def _target(entry: Mapping[str, Any], own: Mapping[str, Any], file: Path) -> Tar
         name=name,
         protocol=protocol,
         host=str(entry.get("host", "")),
-        port=int(number(entry, "port", where=where, code=CODE) or 0),
+        port=int(_positive(entry, "port", 0, where)),
         ae_title=_ae_title(entry.get("ae_title", ""), file),
         commitment=bool(entry.get("commitment", False)),
         url=str(entry.get("url", "")).rstrip("/"),
@@ -103,13 +103,20 @@ def _target(entry: Mapping[str, Any], own: Mapping[str, Any], file: Path) -> Tar
         token_file=_beside(entry, "token_file", file),
         user=text(entry, "user", where=where, code=CODE),
         password_file=_beside(entry, "password_file", file),
-        attempts=int(number(entry, "attempts", where=where, code=CODE) or 3),
-        timeout_s=number(entry, "timeout_s", where=where, code=CODE) or 30.0,
+        attempts=int(_positive(entry, "attempts", 3, where)),
+        timeout_s=_positive(entry, "timeout_s", 30.0, where),
         own_ae_title=_ae_title(own.get("ae_title", "MRTAI"), file),
-        listen_port=int(number(own, "listen_port", where=where, code=CODE) or 11112),
+        listen_port=int(_positive(own, "listen_port", 11112, f"{file.name} [dicom]")),
     )
     _require_safe(target, file)
     return target
+
+
+def _positive(entry: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    value = number(entry, key, where=where, code=CODE)
+    if value is not None and not 1 <= value < float("inf"):
+        raise DosimetryError(f"'{key}' must be 1 or more", where=where, found=f"{value:g}", remedy="correct it", code=CODE)
+    return default if value is None else value
 
 
 def _tls(entry: object, file: Path) -> Tls | None:

@@ -45,19 +45,10 @@ def summed(parts: Sequence[Uncertain]) -> Uncertain:
     return Uncertain(value, sd, common)
 
 
-def bed_uncertain(dose: Uncertain, bed_gy: float, g: float, alpha_beta_gy: float) -> Uncertain:
-    """Return a BED with the uncertainty of its dose: u(BED) = (1 + 2 G D / (α/β)) u(D), kinetics and α/β taken as exact."""
-    return scaled(Uncertain(bed_gy, dose.sd_gy, dose.common_sd_gy), sd=1.0 + 2.0 * g * dose.value_gy / alpha_beta_gy)
-
-
-def eqd2_uncertain(bed: Uncertain, eqd2_gy: float, alpha_beta_gy: float) -> Uncertain:
-    """Return an EQD2 with the uncertainty of its BED: both shrink by 1 + 2 Gy / (α/β)."""
-    return scaled(Uncertain(eqd2_gy, bed.sd_gy, bed.common_sd_gy), sd=1.0 / (1.0 + 2.0 / alpha_beta_gy))
-
-
-def scaled(value: Uncertain, *, sd: float) -> Uncertain:
-    """Return the value with its uncertainties multiplied by ``sd``."""
-    return Uncertain(value.value_gy, None if value.sd_gy is None else sd * value.sd_gy, sd * value.common_sd_gy)
+def with_stated_sd(value_gy: float, sd_gy: float | None, dose: Uncertain) -> Uncertain:
+    """Return a cycle's BED or EQD2 with its stated uncertainty, of which as large a part is common to cycles as of the dose's."""
+    common = dose.common_sd_gy / dose.sd_gy if dose.sd_gy else 0.0
+    return Uncertain(value_gy, sd_gy, common * (sd_gy or 0.0))
 
 
 def cumulated(cycles: Iterable[CountedCycle], limits: Mapping[str, CumulativeLimit], protocol: str | None) -> Cumulative:

@@ -33,6 +33,9 @@ C_STORE = 'name = "a"\nprotocol = "c-store"\nhost = "h"\nport = 104\nae_title = 
         ('[[target]]\nname = "a"\nprotocol = "stow-rs"\nurl = "http://h/d"\ntoken_file = "t"\n', "unencrypted"),
         ('[[target]]\nname = "a"\nprotocol = "stow-rs"\nurl = "https://me:secret@h/d"\n', "credentials"),
         (f"[[target]]\n{C_STORE.replace('A', 'A TITLE THAT IS TOO LONG')}", "16"),
+        (f"[[target]]\n{C_STORE.replace('104', '-7')}", "'port'.*-7"),
+        (f"[[target]]\n{C_STORE}attempts = 0\n", "'attempts'.*0"),
+        (f"[[target]]\n{C_STORE}timeout_s = -5\n", "'timeout_s'.*-5"),
         (f"[dicom]\nport = 1\n[[target]]\n{C_STORE}", "'port'"),
     ],
 )

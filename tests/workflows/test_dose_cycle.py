@@ -198,8 +198,7 @@ def test_one_bad_case_of_a_cohort_says_why_and_leaves_nothing(server, drafted, l
 
 
 def test_a_fault_of_ours_is_told_without_its_message(server):
-    from workflows.dose_cycle import room_as_task
-    from workflows.faults import RoomFault
+    from workflows.room_task import RoomFault, room_as_task
 
     def measure():
         raise ValueError("Zaphod^Unlikely has no number")

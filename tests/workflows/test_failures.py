@@ -143,10 +143,10 @@ def server(site):
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.testing.utilities import prefect_test_harness
 
-    from workflows import dose_cycle, inbox, install
+    from workflows import inbox, install, room_task
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(dose_cycle, "RETRY_DELAY_S", 0)
+    patch.setitem(room_task.room_as_task.__kwdefaults__, "delays_s", (0.0, 0.0))
     patch.setattr(inbox, "FIRST_WAIT_S", 0.0)
     with prefect_test_harness(server_startup_timeout=120):
         with get_client(sync_client=True) as client:
