@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from mrtai.cli.arguments import positive_number
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 from workflows import settings
@@ -112,7 +113,7 @@ def _add_cohort(commands: Any) -> None:
         help="compare the set at the end: with a CSV, CASE folders, DICOM exports, or `drafts`, its own",
     )
     cohort.add_argument("--regions", type=Path, metavar="FILE", help="with --against: region names, as of `mrtai validate`")
-    cohort.add_argument("--margin", type=float, metavar="M", help="with --against: of equivalence, instead of the protocol's")
+    cohort.add_argument("--margin", type=positive_number, metavar="M", help="with --against: of equivalence, instead of the protocol's")
     cohort.add_argument("cases", nargs="*", metavar="CASE", help="cases of `status` (default: all that have a draft)")
 
 
@@ -159,14 +160,22 @@ def _submit(options: argparse.Namespace) -> int:
         assigner = Assigner(site, ledger, load_key(), code_sha256())
         folder = Path(options.what)
         if folder.is_dir() and not decide.is_case(site, folder):
+            if options.labels:
+                raise _unused("--labels", "a folder of DICOM files", "submit the folder, then its case with --labels")
             choices = {"study_toml": options.study_toml, "replace": options.replace, "identity_checked": options.identity_checked}
             for study in submit.submit_study(site, assigner, folder, **choices):
                 _say(f"study {study.key[:8]}: {study.state} {study.case_id or ''} {study.reason or ''}".strip())
             return DONE
         case = decide.case_id(site, options.what)
+        if options.identity_checked:
+            raise _unused("--identity-checked", "a case", "submit the folder of the study that is held")
         files = {"study_toml": options.study_toml, "labels": options.labels, "replace": options.replace}
         _say(f"{submit.submit_case(site, ledger, assigner, case, **files).id}: computed again at the inbox's next look")
     return DONE
+
+
+def _unused(option: str, found: str, remedy: str) -> DosimetryError:
+    return DosimetryError("this option is not used here", where=option, found=found, remedy=remedy, code="UNUSED_OPTION")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -252,6 +261,9 @@ def _release(options: argparse.Namespace) -> int:
 
 
 def _cohort(options: argparse.Namespace) -> int:
+    for option in ("regions", "margin"):
+        if options.against is None and getattr(options, option) is not None:
+            raise _unused(f"--{option}", "no --against", "add --against, or leave it out")
     site = settings.apply_site()
     from mrtai.cli.progress import bar
     from mrtai.io.ledger import open_ledger

@@ -254,7 +254,7 @@ def _add_align(commands: Any) -> argparse.ArgumentParser:
         "--out", required=True, type=Path, metavar="ALIGNED.nii.gz", help="the SPECT on its own lattice in the fixed CT's space"
     )
     align.add_argument("--transform", type=Path, metavar="T.tfm", help="also write the transform (ITK, fixed to moving)")
-    align.add_argument("--seed", type=int, default=7, metavar="N", help="seed of the registration's sampling (default 7)")
+    align.add_argument("--seed", type=seed, default=7, metavar="N", help="seed of the registration's sampling (default 7)")
     return align
 
 

@@ -137,4 +137,4 @@ def test_doses_of_cycles_add_up_by_lesion():
     assert by_uid[first().tracking_uids["lesion_2"]] == pytest.approx(14.0)
     assert by_uid[first().tracking_uids["lesion_3"]] == pytest.approx(10.0)
     assert by_uid[second().tracking_uids["lesion_6"]] == pytest.approx(4.0)
-    assert all(flag.code != "LESION_MATCHED_BY_NAME" for row in sums for flag in row.flags)
+    assert all(flag.code != "LESION_IDENTITY_BY_NAME" for row in sums for flag in row.flags)
