@@ -89,7 +89,7 @@ class CaseRequest:
 
 
 def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtocol:
-    """Return the protocol with the request's kinetics and engine in place of its own; refuses names that no engine has."""
+    """Return the protocol with what the request names in place of its own; refuses names that no engine has."""
     choice = replace(
         protocol,
         kinetics=request.kinetics or protocol.kinetics,

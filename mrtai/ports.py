@@ -1,4 +1,4 @@
-"""What engines promise: four sockets, one method each.
+"""What engines promise: sockets of one method each.
 
 An engine is a frozen dataclass whose fields are its settings, device and weights. Every engine of a socket passes the same
 contract tests (``tests/engines``).

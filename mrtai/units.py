@@ -28,7 +28,7 @@ JOULES_PER_MEV: Final = 1.602176634e-13  # CODATA 2018, exact
 WATER_DENSITY_KG_PER_ML: Final = 1e-3
 
 LN2: Final = float(np.log(2.0))
-"""Ratio of a mean life to its half-life, inverted: λ = ln 2 / T½."""
+"""Half-life over mean life: λ = ln 2 / T½."""
 
 FWHM_PER_SIGMA: Final = float(2.0 * np.sqrt(2.0 * np.log(2.0)))
 """Full width at half maximum of a Gaussian in units of its standard deviation."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrtai.physics.resample import averaged, resampled
 from mrtai.physics.similarity import dice, mutual_information
-from mrtai.physics.tissue import BODY_SHARE_OF_MAXIMUM
+from mrtai.physics.tissue import BODY_SHARE_OF_HIGHEST
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image, Quantity
@@ -153,7 +153,7 @@ def _prepared(image: Image, grid: Grid) -> tuple[Image, NDArray[np.bool_]]:
     else:
         # the square root evens out hot lesions and background
         voxels = np.sqrt(np.clip(coarse, 0.0, float(np.quantile(coarse, 0.9995))))
-        body = coarse > BODY_SHARE_OF_MAXIMUM * float(np.quantile(coarse, 0.999))
+        body = coarse > BODY_SHARE_OF_HIGHEST * float(np.quantile(coarse, 0.999))
     if not body.any():
         body = np.ones_like(body)
     return Image(voxels.astype(np.float32), image.quantity, grid), body

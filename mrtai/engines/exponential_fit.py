@@ -50,7 +50,7 @@ def exponential(shape: str, curve: Curve, known: Known, reason: str) -> Fit:
 def averaged(shapes: tuple[str, ...], curve: Curve, known: Known) -> Fit:
     """Return the best of ``shapes`` by AICc with the integral averaged over all of them (Burnham and Anderson 2002).
 
-    Variance of the average: Σ w (σᵢ + |Ãᵢ - Ã|) squared as usual for model averages (Buckland 1997, Biometrics 53:603). The curve
+    Standard uncertainty of the average: Σ w √(σᵢ² + (Ãᵢ - Ã)²), as usual for model averages (Buckland 1997, Biometrics 53:603). The curve
     drawn is the average too, so that it has the integral that is stated; parameters and half-life are the best model's.
     """
     described = {name: exponential(name, curve, known, "") for name in shapes}

@@ -27,7 +27,7 @@ WRITTEN_NUMBER: Final = 1e-5
 PLANE_MM: Final = 0.01
 TRIALS: Final = 200_000
 PLACES: Final = 4000
-"""Places in the patient at which voxels are compared, for each map and each region."""
+"""Places at which voxels of a map, or of a region, are compared, at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ LEAST_ACTIVE_SHARE: Final = 2e-3
 LEAST_OF_BODY: Final = 0.7
 """Of what encloses a lung; a couch makes about half of what encloses the air above it."""
 
-BODY_SHARE_OF_MAXIMUM: Final = 0.01
+BODY_SHARE_OF_HIGHEST: Final = 0.01
 """Without CT the body is where smoothed activity exceeds this share of its 99.9th percentile."""
 
 
@@ -76,12 +76,12 @@ def _with_lungs(body: NDArray[np.bool_], dense: NDArray[np.bool_]) -> NDArray[np
 
 
 def body_from_activity(spect: Image) -> NDArray[np.bool_]:
-    """Return a body outline where there is no CT: the filled region of smoothed activity above 1 % of its maximum.
+    """Return a body outline where there is no CT: the filled region of smoothed activity above 1 % of its 99.9th percentile.
 
     Shape ``(z, y, x)``, as the image.
     """
     voxels = ndimage.gaussian_filter(spect.require(Quantity.ACTIVITY_CONCENTRATION).voxels.astype(np.float32), _sigma(spect.grid))
-    level = BODY_SHARE_OF_MAXIMUM * float(np.quantile(voxels, 0.999))
+    level = BODY_SHARE_OF_HIGHEST * float(np.quantile(voxels, 0.999))
     if level <= 0:
         return np.ones(spect.grid.shape, dtype=np.bool_)
     body = _largest(voxels > level)

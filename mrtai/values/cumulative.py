@@ -16,7 +16,7 @@ COUNTED_STATES: Final = ("signed", "released")
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """One cycle's value [Gy] with its standard uncertainty and the part of it that all cycles have in common (calibration)."""
+    """One cycle's value [Gy] with its standard uncertainty and the part of it that all cycles have in common, such as calibration."""
 
     value_gy: float
     sd_gy: float | None

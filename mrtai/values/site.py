@@ -119,5 +119,5 @@ class Site:
 
     @property
     def cycles(self) -> Path:
-        """Folder of cycles: each with its ``study`` and its ``case``."""
+        """Folder of cycles: each a ``CycleFolder``, with its frozen inputs, what a person attached, kept stages and its ``case``."""
         return self.root / "cycles"
