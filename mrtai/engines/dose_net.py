@@ -1,6 +1,5 @@
 """Dose by a network that takes back what blur and noise did to the scans: convolution's dose times what the network answers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -22,7 +21,6 @@ from mrtai.values.labels import Labels
 from mrtai.values.refusal import DosimetryError
 
 Floats = NDArray[np.float32]
-Progress = Callable[[str, float], None]
 
 OVERLAP: Final = 16
 """Voxels that a window shares with the next: the network sees little further than that."""

@@ -22,7 +22,6 @@ from mrtai.io.proof_values import (
 )
 from mrtai.physics.radiobiology import biological_maps
 from mrtai.units import SECONDS_PER_HOUR
-from mrtai.values.grid import Grid
 from mrtai.values.image import Image
 
 DOSE_WORDS: Final = {"DoseUnits": "GY", "DoseSummationType": "PLAN", "TissueHeterogeneityCorrection": "IMAGE"}
@@ -117,7 +116,7 @@ def _map(proof: Proof, name: str, read: Volume, meant: Image, factor: float) -> 
     if read.voxels.size != meant.voxels.size:
         proof.faults.append(f"{name}: {read.voxels.size} voxels for {meant.voxels.size}")
         return
-    index = _places(meant.voxels, grid)
+    index = _places(meant.voxels)
     values = read.at(world(grid, index))
     largest = max(float(meant.voxels.max()) * factor, float(np.finfo(np.float32).tiny))
     wrong = np.abs(values - meant.voxels[tuple(index.T[::-1])].astype(np.float64) * factor).max() / largest
@@ -142,7 +141,7 @@ def _region_doses(proof: Proof, subject: Subject, read: Volume, meant: Image) ->
             proof.near(subject.name, f"mean dose of {row['name']}", found, mean, "Gy", INTEGRAL_DOSE * abs(mean))
 
 
-def _places(voxels: np.ndarray, grid: Grid) -> np.ndarray:
+def _places(voxels: np.ndarray) -> np.ndarray:
     """Return voxel indices (x, y, z), the same every time: the highest voxel, some with a value, some of all."""
     drawn = np.random.default_rng(7).integers(0, voxels.size, 100 * PLACES)
     with_value = drawn[voxels.ravel()[drawn] != 0][:PLACES]

@@ -71,7 +71,6 @@ def spectrum(name: str) -> Spectrum:
         electrons=np.vstack([emissions(name, kind) for kind in ("IE", "auger")]),
         betas=_betas(name, sum(mean * share for kind in betas for mean, share in record.get(kind, []))),
         positrons=betas["beta+"] / (sum(betas.values()) or 1.0),
-        alpha_mev=_energy(record, _ALPHAS),
     )
 
 

@@ -81,19 +81,6 @@ def photon_octant(kernel: PointKernel, spacing_mm: Array, shape: tuple[int, int,
     return voxel_energy(kernel.r_edges_mm, kernel.photon_mev, spacing_mm, shape, near_mm=NEAR_VOXELS * float(np.max(spacing_mm)))
 
 
-def octant_sum(octant: Array) -> float:
-    """Return the sum over all eight octants of which ``octant`` is one: the energy per decay inside the kernel's box.
-
-    ``octant`` has shape ``(z, y, x)`` in steps from 0.
-    """
-    doubled = octant.copy()
-    for axis in range(3):
-        doubled = np.moveaxis(doubled, axis, 0)
-        doubled[1:] *= 2.0
-        doubled = np.moveaxis(doubled, 0, axis)
-    return float(doubled.sum())
-
-
 def _block(reach_mm: float, edges_mm: Array, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return how many steps an axis, at most ``shape``, a kernel that ends at ``reach_mm`` can touch."""
     a, b, c = (min(n, int(np.ceil(reach_mm / edge)) + 2) for n, edge in zip(shape, edges_mm, strict=True))

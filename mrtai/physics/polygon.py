@@ -36,12 +36,6 @@ def inside_fraction(polygons: Sequence[Array], shape: tuple[int, int]) -> Array:
     return fraction
 
 
-def shoelace_area(corners: Array) -> float:
-    """Return the signed area of a polygon with corners ``(points, 2)``, in the square of their unit."""
-    x, y = corners[:, 0], corners[:, 1]
-    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
-
-
 def _crossings(polygons: Sequence[Array], rows: int) -> tuple[NDArray[np.int64], Array]:
     """Return line number and x of every crossing of an edge with a line; each line is crossed an even number of times."""
     numbers, places = [np.zeros(0, np.int64)], [np.zeros(0)]

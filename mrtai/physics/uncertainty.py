@@ -137,7 +137,7 @@ def _relative_sds(inputs: Inputs) -> dict[str, float]:
         "registration": abs(inputs.contrast) * inputs.registration_relative_sd,
         "dead time": dead_time_slope(inputs.dead_time_factor) * inputs.dead_time_tau_relative_sd,
         "calibration": inputs.calibration_relative_sd,
-        "kinetics": float(np.hypot(inputs.kinetics_relative_sd, inputs.model_choice_relative_sd)),
+        "kinetics": inputs.kinetics_relative_sd,
         "engine": inputs.engine_relative_sd,
     }
 
@@ -156,7 +156,6 @@ def _input_sds(inputs: Inputs) -> tuple[float, ...]:
         inputs.dead_time_tau_relative_sd,
         inputs.calibration_relative_sd,
         inputs.kinetics_relative_sd,
-        inputs.model_choice_relative_sd,
         inputs.engine_relative_sd,
         *of_curve,
     )

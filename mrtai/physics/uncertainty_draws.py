@@ -37,11 +37,10 @@ def drawn_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict[s
         factors["recovery"] = _of_contrast(inputs, at_volume / coefficients(inputs.recovery, volume_ml, curves) * off_curve)
     larger = volume_ml / inputs.volume_ml
     factors["volume"] = _of_contrast(inputs, by_counts / larger) * larger
-    factors[OWN_KINETICS] = _own_kinetics(inputs, factors["kinetics"]) * factors["model"]
+    factors[OWN_KINETICS] = _own_kinetics(inputs, factors["kinetics"])
     possible = np.all([np.isfinite(values) & (values > 0) for values in factors.values()], axis=0)
     if possible.mean() < LEAST_POSSIBLE:
         raise _nothing_known(float(possible.mean()))
-    factors["kinetics"] = factors["kinetics"] * factors.pop("model")
     return {term: values[possible] for term, values in factors.items()}
 
 
@@ -51,7 +50,6 @@ def _normal_ratios(inputs: Inputs, draws: int, rng: np.random.Generator) -> dict
         "registration": abs(inputs.contrast) * inputs.registration_relative_sd,
         "calibration": inputs.calibration_relative_sd,
         "kinetics": inputs.kinetics_relative_sd,
-        "model": inputs.model_choice_relative_sd,
         "engine": inputs.engine_relative_sd,
     }
     return {term: 1.0 + sd * rng.standard_normal(draws) for term, sd in sds.items()}

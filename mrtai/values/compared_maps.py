@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
-
-PERCENTILES: Final = ("d98", "d50", "d2")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,6 @@ class Spectrum:
         electrons: conversion and Auger lines, shape ``(lines, 2)``: MeV and yield.
         betas: spectrum of all betas, shape ``(points, 2)``: MeV and electrons per MeV; empty where there are none.
         positrons: share of the betas that are positrons.
-        alpha_mev: energy of alphas and their recoils.
     """
 
     nuclide: str
@@ -24,7 +23,6 @@ class Spectrum:
     electrons: Array
     betas: Array
     positrons: float
-    alpha_mev: float
 
     @property
     def betas_per_decay(self) -> float:

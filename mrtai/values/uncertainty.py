@@ -43,10 +43,9 @@ class Inputs:
         dead_time_factor: true over observed count rate, of the scan that weighs most.
         dead_time_tau_relative_sd: of the dead time per event.
         calibration_relative_sd: of the sensitivity.
-        kinetics_relative_sd: of the integral from the scans' independent errors and from population priors, by the fit.
+        kinetics_relative_sd: of the integral from the scans' independent errors, the choice of model and population priors, by the fit.
         kinetics_ends: true over stated integral by kinetics alone, 2.5, 16, 84 and 97.5 % points; None where its error is normal. They
             shape intervals, not standard uncertainties.
-        model_choice_relative_sd: of the integral, between models that fit alike; part of the term ``kinetics``.
         engine_relative_sd: of the dose, from Monte Carlo statistics or an engine's measured error.
         effect: what BED is made of, None where there is no BED.
     """
@@ -64,7 +63,6 @@ class Inputs:
     calibration_relative_sd: float = 0.0
     kinetics_relative_sd: float = 0.0
     kinetics_ends: tuple[float, float, float, float] | None = None
-    model_choice_relative_sd: float = 0.0
     engine_relative_sd: float = 0.0
     effect: Effect | None = None
 

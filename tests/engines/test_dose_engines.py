@@ -9,12 +9,12 @@ from mrtai.engines import dose_engine
 from mrtai.io.bundles import load_network
 from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.tables import nuclide, point_kernel
-from mrtai.physics.convolve import convolved
 from mrtai.physics.kernel import electron_octant, photon_octant
 from mrtai.values.dose import Dose
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.refusal import DosimetryError
+from tests.physics.slow_convolution import convolved
 
 ENGINES = ("local", "convolution", "monte-carlo", "neural")
 HISTORIES = 100_000

@@ -9,9 +9,9 @@ from dicom_maker import KEY, PROTOCOL
 from mrtai.io.dicom_tree import read_tree
 from mrtai.io.dicom_volume import read_ct
 from mrtai.io.study import read_study
-from mrtai.physics.polygon import shoelace_area
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import Held
+from tests.physics.shoelace import shoelace_area
 
 STARTS = ("2018-11-15T13:06:28", "2018-11-16T13:05:32")
 STORED_GBQ = (1.351, 0.996)

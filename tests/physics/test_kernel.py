@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from mrtai.io.tables import nuclide, point_kernel
-from mrtai.physics.convolve import convolved
-from mrtai.physics.kernel import electron_octant, octant_sum, photon_octant
+from mrtai.physics.kernel import electron_octant, photon_octant
 from mrtai.values.kernel import PointKernel
+from tests.physics.slow_convolution import convolved, octant_sum
 
 NUCLIDES = {"Lu-177": "177Lu", "I-131": "131I", "Y-90": "90Y"}
 JOULES_PER_MEV = 1.602176634e-13

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mrtai.physics.polygon import inside_fraction, shoelace_area
+from mrtai.physics.polygon import inside_fraction
+from tests.physics.shoelace import shoelace_area
 
 
 def circle(radius, centre=(15.3, 14.8), points=400):

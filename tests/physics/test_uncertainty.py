@@ -38,7 +38,6 @@ KIDNEY = Inputs(
     dead_time_tau_relative_sd=0.05,
     calibration_relative_sd=0.03,
     kinetics_relative_sd=0.04,
-    model_choice_relative_sd=0.02,
     engine_relative_sd=0.02,
     effect=Effect(dose_gy=4.0, g=0.7, alpha_beta_gy=2.5),
 )
@@ -53,7 +52,7 @@ CONFIGURATIONS = {
     "volume alone corrected": replace(PERFECT, volume_ml=20.0, volume_relative_sd=0.05, recovery=CURVE),
     "curve alone": replace(PERFECT, volume_ml=5.0, recovery=CURVE),
     "near the detector's ceiling": replace(PERFECT, dead_time_factor=1.6, dead_time_tau_relative_sd=0.02),
-    "kinetics alone": replace(PERFECT, kinetics_relative_sd=0.05, model_choice_relative_sd=0.03),
+    "kinetics alone": replace(PERFECT, kinetics_relative_sd=0.05),
     "lesion in a warm liver": replace(KIDNEY, volume_ml=20.0, contrast=0.5),
     "colder than around it": replace(KIDNEY, volume_ml=40.0, contrast=-0.4, recovery=None, partial_volume_relative_sd=0.04),
     "spheres off the curve": replace(PERFECT, volume_ml=60.0, recovery=replace(CURVE, scatter=0.03), contrast=0.8),

@@ -22,3 +22,16 @@ def convolved(source: Array, octant: Array) -> Array:
         a, b, c = (abs(s) for s in step)
         result[to] += octant[a, b, c] * source[frm]
     return result
+
+
+def octant_sum(octant: Array) -> float:
+    """Return the sum over all eight octants of which ``octant`` is one: the energy per decay inside the kernel's box.
+
+    ``octant`` has shape ``(z, y, x)`` in steps from 0.
+    """
+    doubled = octant.copy()
+    for axis in range(3):
+        doubled = np.moveaxis(doubled, axis, 0)
+        doubled[1:] *= 2.0
+        doubled = np.moveaxis(doubled, 0, axis)
+    return float(doubled.sum())
