@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from mrtai.engines.dose_input import checked
 from mrtai.engines.dose_net_envelope import outside
-from mrtai.engines.dose_net_input import CHANNELS_OUTSIDE, DOSE_TASK, PATCH, answered, body_box, dose_input
+from mrtai.engines.dose_net_input import DOSE_NET_CONTRACT, DOSE_TASK, PATCH, answered, body_box, dose_input
 from mrtai.engines.onnx_session import kept_session
+from mrtai.engines.prepare import filled_up
 from mrtai.physics.resample import cropped
 from mrtai.ports import DoseEngine
 from mrtai.values.bundle import Network
@@ -100,9 +101,7 @@ def outside_flag(found: Any) -> Flag:
 def windowed(session: Any, image: Floats) -> Floats:
     """Return the network's answer ``(2, z, y, x)`` to an input ``(channels, z, y, x)``, window by window, blended."""
     size = image.shape[1:]
-    rest = [max(p - n, 0) for n, p in zip(size, PATCH, strict=True)]
-    planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, CHANNELS_OUTSIDE, strict=True)]
-    padded = np.stack(planes)
+    padded = filled_up(image, PATCH, DOSE_NET_CONTRACT.channels)
     total, weights, weight = np.zeros((2, *padded.shape[1:]), np.float32), np.zeros(padded.shape[1:], np.float32), _weight()
     name = session.get_inputs()[0].name
     starts = [window_starts(n, p) for n, p in zip(padded.shape[1:], PATCH, strict=True)]

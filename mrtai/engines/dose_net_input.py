@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrtai.engines.dose_input import bounding_box
+from mrtai.engines.prepare import normalised
 from mrtai.physics.iterative_yang import yang_factor
 from mrtai.physics.tissue import matter
 from mrtai.units import WATER_DENSITY_KG_PER_ML
@@ -45,9 +46,6 @@ DOSE_NET_CONTRACT: Final = InputContract(
     patch=PATCH,
 )
 """On the voxels of the TIA map; ``spacing_mm`` is what most of the training had, the envelope says what may be."""
-
-CHANNELS_OUTSIDE: Final = tuple((c.outside - c.shift) / c.scale for c in DOSE_NET_CONTRACT.channels)
-"""What the network sees where an image does not reach."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,13 +83,8 @@ def dose_input(dose_gy: Floats, tia: Image, density: Image, regions: NDArray[np.
     width = np.full_like(dose_gy, fwhm_mm / tia.grid.spacing_mm.mean())
     relative = dose_gy / np.float32(level_gy)
     planes = (np.sqrt(relative), np.log(relative + FAINT), np.sqrt(tia.voxels / np.float32(level_tia)), np.log(factor), same, rho, width)
-    channels = np.stack(
-        [
-            (np.clip(plane, channel.low, channel.high) - channel.shift) / channel.scale
-            for plane, channel in zip(planes, DOSE_NET_CONTRACT.channels, strict=True)
-        ]
-    )
-    return DoseInput(channels.astype(np.float32), dose_gy * factor, level_gy)
+    channels = [normalised(plane, channel) for plane, channel in zip(planes, DOSE_NET_CONTRACT.channels, strict=True)]
+    return DoseInput(np.stack(channels), dose_gy * factor, level_gy)
 
 
 def body_box(density: Image) -> tuple[slice, ...]:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from mrtai.engines.onnx_session import answer_of, session_of
 from mrtai.engines.own_range import for_image
-from mrtai.engines.prepare import STEP, around_body, labels_on, prepared
+from mrtai.engines.prepare import STEP, around_body, filled_up, labels_on, prepared
 from mrtai.physics.contour_gates import contour_flags
 from mrtai.physics.glands import with_gland_flags
 from mrtai.values.bundle import Bundle
@@ -135,7 +135,7 @@ def scores(bundle: Bundle, image: Scores, device: str = "cpu", threads: int = 1,
     """Return the share of each class, ``(classes, z, y, x)``, of an input ``(channels, z, y, x)``; shares of a voxel sum to 1."""
     session = session_of(bundle, device, threads)
     patch, size = bundle.contract.patch, image.shape[1:]
-    padded = _padded(image, patch, bundle)
+    padded = filled_up(image, patch, bundle.contract.channels)
     starts = [window_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True)]
     windows = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
     weight, total = _weight(patch), None
@@ -226,16 +226,6 @@ def _half_a_voxel_back(shares: Scores) -> None:
     """Bring the second drawing's shares back to where the first one's lie, in place: what was moved is not in doubt for that alone."""
     for share in shares:
         share[:-1, :-1, :-1] = 0.5 * (share[:-1, :-1, :-1] + share[1:, 1:, 1:])
-
-
-def _padded(image: Scores, patch: tuple[int, int, int], bundle: Bundle) -> Scores:
-    """Return the input, padded at its far ends with what lies outside an image, so that one window fits."""
-    rest = [max(p - n, 0) for n, p in zip(image.shape[1:], patch, strict=True)]
-    if not any(rest):
-        return image
-    outside = [(min(max(c.outside, c.low), c.high) - c.shift) / c.scale for c in bundle.contract.channels]
-    planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, outside, strict=True)]
-    return np.stack(planes).astype(np.float32)
 
 
 def window_starts(length: int, window: int) -> list[int]:

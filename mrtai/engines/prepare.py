@@ -53,6 +53,16 @@ def normalised(voxels: NDArray[np.float32], channel: Channel) -> NDArray[np.floa
     return scaled
 
 
+def filled_up(image: NDArray[np.float32], shape: Sequence[int], channels: Sequence[Channel]) -> NDArray[np.float32]:
+    """Return an input ``(channels, z, y, x)`` that is at least of ``shape``, filled up at its far ends with what lies outside an image."""
+    rest = [max(wanted - there, 0) for wanted, there in zip(shape, image.shape[1:], strict=True)]
+    if not any(rest):
+        return image
+    beyond = [(0, missing) for missing in rest]
+    planes = [np.pad(plane, beyond, constant_values=channel.seen_outside) for plane, channel in zip(image, channels, strict=True)]
+    return np.stack(planes).astype(np.float32)
+
+
 def lattice(grid: Grid, spacing_mm: float) -> Grid:
     """Return the grid along the patient axes that covers ``grid``, voxel centres on multiples of ``spacing_mm``."""
     ends = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(grid.shape[::-1]) - 0.5
@@ -93,8 +103,7 @@ def around_body(image: NDArray[np.float32], grid: Grid, contract: InputContract)
     missing = max(-(-(contract.patch[0] - int(high[0] - low[0])) // STEP), 0)
     low[0], high[0] = low[0] - missing // 2 * STEP, high[0] + (missing - missing // 2) * STEP
     z, y, x = (int(n) for n in high - low)
-    outside = (np.clip(channel.outside, channel.low, channel.high) - channel.shift) / channel.scale
-    result = np.full((1, z, y, x), outside, dtype=np.float32)
+    result = np.full((1, z, y, x), channel.seen_outside, dtype=np.float32)
     rows, columns = (slice(max(a, 0), min(b, n)) for a, b, n in zip(low[1:], high[1:], grid.shape[1:], strict=True))
     there = (slice(part.start - a, part.stop - a) for part, a in zip((rows, columns), low[1:], strict=True))
     slices = np.clip(np.arange(low[0], high[0]), 0, grid.shape[0] - 1)

@@ -42,6 +42,11 @@ class Channel:
         if not all(isfinite(number) for number in numbers) or self.low >= self.high or self.scale == 0:
             raise ValueError(f"channel {self.quantity}: finite numbers, low below high and a scale are needed, got {numbers}")
 
+    @property
+    def seen_outside(self) -> float:
+        """What the network sees where the image does not reach."""
+        return (min(max(self.outside, self.low), self.high) - self.shift) / self.scale
+
 
 @dataclass(frozen=True, slots=True)
 class InputContract:

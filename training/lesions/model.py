@@ -9,6 +9,7 @@ from monai.networks.nets import UNet
 from numpy.typing import NDArray
 
 from mrtai.engines.lesion_input import LESION_CONTRACT
+from mrtai.engines.prepare import filled_up
 
 CHANNELS: Final = (24, 48, 96, 128, 160)
 CLASSES: Final = ("background", "lesion")
@@ -52,12 +53,10 @@ def shares(network: torch.nn.Module, image: NDArray[np.float32]) -> NDArray[np.f
     Mean of the patient and its mirror image, as the engine has it.
     """
     # as far as the windows of the engine reach, so that both see the same rim
-    rest = [(max(64, -(-n // 16) * 16) - n) for n in image.shape[1:]]
-    outside = [(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels]
-    planes = [np.pad(plane, [(0, n) for n in rest], constant_values=value) for plane, value in zip(image, outside, strict=True)]
+    padded = filled_up(image, [max(64, -(-n // 16) * 16) for n in image.shape[1:]], LESION_CONTRACT.channels)
     device = next(network.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
-        seen = torch.from_numpy(np.stack(planes)[None].astype(np.float32)).to(device)
+        seen = torch.from_numpy(padded[None]).to(device)
         both = [torch.softmax(network.eval()(one).float(), dim=1) for one in (seen, seen.flip(-1))]
     z, y, x = image.shape[1:]
     answer: NDArray[np.float32] = ((both[0] + both[1].flip(-1)) / 2)[0, :, :z, :y, :x].cpu().numpy()

@@ -11,7 +11,7 @@ from mrtai.engines.lesion_input import HOUNSFIELD, LESION_CONTRACT, LOG_UPTAKE, 
 from mrtai.simulate.solids import rotation
 from training.lesions.data import QUANTITIES, Volume
 
-OUTSIDE: Final = np.array([(np.clip(c.outside, c.low, c.high) - c.shift) / c.scale for c in LESION_CONTRACT.channels], dtype=np.float32)
+OUTSIDE: Final = np.array([channel.seen_outside for channel in LESION_CONTRACT.channels], dtype=np.float32)
 """What each channel says beyond the image."""
 
 TILT: Final = 0.12
