@@ -19,10 +19,10 @@ from mrtai.io.report_figures import report_figures
 from mrtai.io.report_html import html_report
 from mrtai.io.report_pdf import pdf_report
 from mrtai.io.results import Json, dumped, read_results, require_valid, results
+from mrtai.values.ledger import CLOSED
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.report import Report
 
-KEPT_STATES: Final = ("signed", "released")
 OUR_FOLDERS: Final = frozenset({"images", "figures", "dicom"})
 OUR_FILES: Final = frozenset({"results.json", "manifest.json", "regions.csv"})
 CSV_COLUMNS: Final = (
@@ -102,7 +102,7 @@ def require_replaceable(out: Path) -> None:
             code="OUTPUT_NOT_OURS",
         )
     state = _value(out / "results.json", "state")
-    if state is None or state in KEPT_STATES:
+    if state is None or state in CLOSED:
         raise DosimetryError(
             "the case is kept as it is",
             where=out.name,

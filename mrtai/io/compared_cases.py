@@ -12,6 +12,7 @@ from mrtai.io.results import require_valid, results_sha256
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
 from mrtai.values.compared_maps import CycleMaps
 from mrtai.values.image import Quantity
+from mrtai.values.ledger import UNUSABLE
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.validation import ComparedCycle, RegionNumbers
 
@@ -20,8 +21,6 @@ Json = Mapping[str, Any]
 NOT_DRAWN: Final = ("body", "remainder")
 CONTOUR: Final = {"liver_without_lesions": "liver"}
 """A report's name of a contour where it is another."""
-
-UNUSABLE: Final = frozenset({"rejected", "failed", "held"})
 
 
 def is_cases(place: Path) -> bool:

@@ -15,13 +15,13 @@ from mrtai.physics.radiobiology import eqd2_gy
 from mrtai.physics.region_uncertainty import LEANING
 from mrtai.physics.uncertainty import COMMON_TO_SCANS
 from mrtai.units import BQ_PER_MBQ
-from mrtai.values.cumulative import BED, COUNTED_STATES, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
+from mrtai.values.cumulative import BED, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
+from mrtai.values.ledger import CLOSED, UNUSABLE
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 
 Json = Mapping[str, Any]
 
-UNUSABLE_STATES: Final = ("rejected", "failed", "held")
 COMMON_TERMS: Final = (*COMMON_TO_SCANS, "engine")
 """The terms of an uncertainty budget that all scans, and all cycles, have in common; so have kinetics that lean on a population."""
 
@@ -78,9 +78,9 @@ def _counted(case: Path, drafts: bool) -> CountedCycle:
         found = "no results.json" if isinstance(fault, OSError) else str(fault)[:100]
         raise _refused(case, "no case of ours", found, "give CASE folders made by mrtai run", "NOT_A_CASE") from fault
     state = document["state"]
-    if state in UNUSABLE_STATES:
+    if state in UNUSABLE:
         raise _refused(case, "the case may not be used", f"state {state}", "leave it out, or work the cycle up again", "CASE_UNUSABLE")
-    if state not in COUNTED_STATES and not drafts:
+    if state not in CLOSED and not drafts:
         remedy = "have a qualified person sign it first, or add --drafts"
         raise _refused(case, "an unsigned draft does not count", f"state {state}", remedy, "NOT_SIGNED")
     return counted_cycle(document)

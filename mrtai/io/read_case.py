@@ -15,6 +15,7 @@ from mrtai.io.nifti import read_image, read_labels
 from mrtai.io.results import results_sha256
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
+from mrtai.values.ledger import CLOSED
 from mrtai.values.refusal import DosimetryError
 
 Json = Mapping[str, Any]
@@ -46,7 +47,7 @@ class Case:
     @property
     def is_signed(self) -> bool:
         """True once a person has signed the draft."""
-        return self.results["state"] in ("signed", "released")
+        return self.results["state"] in CLOSED
 
     @property
     def written_at(self) -> datetime:

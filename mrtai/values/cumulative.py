@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Final
 
 from mrtai.values.flag import Flag
+from mrtai.values.ledger import CLOSED
 
 DOSE: Final = "absorbed_dose"
 BED: Final = "bed"
 EQD2: Final = "eqd2"
 QUANTITIES: Final = (DOSE, BED, EQD2)
-COUNTED_STATES: Final = ("signed", "released")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class CountedCycle:
     @property
     def is_counted(self) -> bool:
         """True once a person has signed it."""
-        return self.state in COUNTED_STATES
+        return self.state in CLOSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ class CaseState(StrEnum):
 
 
 CLOSED = frozenset({CaseState.SIGNED, CaseState.RELEASED})
-"""A person has answered for the case: it is not computed again."""
+"""A person has answered for the case: it is not computed again, and its results count."""
+
+UNUSABLE = frozenset({CaseState.REJECTED, CaseState.FAILED, CaseState.HELD})
+"""The results of such a case may not be used."""
 
 
 class Superseded(DosimetryError):

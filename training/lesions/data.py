@@ -25,6 +25,7 @@ from mrtai.simulate.solids import rotation
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.grid import Grid
 from mrtai.values.image import Quantity
+from mrtai.values.ledger import CLOSED
 from training.lesions import simulated
 
 Floats = NDArray[np.float32]
@@ -94,7 +95,7 @@ def case_scans(folder: Path) -> list[Scan]:
     scans: list[Scan] = []
     for results in sorted(folder.rglob("results.json")):
         said = json.loads(results.read_text(encoding="utf-8"))
-        if said.get("state") in ("signed", "released"):
+        if said.get("state") in CLOSED:
             scans += _of_case(results.parent / "images", str(said["patient"]["pseudonym"]))
     return scans
 

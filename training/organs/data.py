@@ -25,6 +25,7 @@ from mrtai.simulate.anatomy import torso as formula_torso
 from mrtai.simulate.voxelise import voxelised
 from mrtai.values.bundle import Channel, InputContract
 from mrtai.values.grid import Grid
+from mrtai.values.ledger import CLOSED
 from training.organs.anatomy import HIGH_MM, LOW_MM, torso
 from training.organs.canvas import SPACING_MM, Canvas, Floats
 from training.organs.paint import AIR_HU
@@ -109,7 +110,7 @@ def read_cases(folder: Path) -> list[Drawn]:
     found = []
     for path in sorted(folder.rglob("results.json")):
         results = json.loads(path.read_text())
-        if results["state"] not in ("signed", "released"):
+        if results["state"] not in CLOSED:
             continue
         images = path.parent / "images"
         ct, labels = read_image(images / "ct.nii.gz", Quantity.HOUNSFIELD), read_labels(images / "contours.nii.gz")
