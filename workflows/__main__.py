@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "inbox", _inbox, "the inbox alone: assigns complete studies and starts runs")
     _add_submit(commands)
     _add_status(commands)
+    _add_audit(commands)
     _add(commands, "check-config", _check_config, "read mrtai.toml and say what it means")
     _add_decisions(commands)
     _add_cohort(commands)
@@ -88,6 +89,12 @@ def _add_submit(commands: Any) -> None:
 def _add_status(commands: Any) -> None:
     status = _add(commands, "status", _status, "what runs, where the cases stand, what waits for a person")
     status.add_argument("--json", action="store_true", help="the same as one JSON object")
+
+
+def _add_audit(commands: Any) -> None:
+    audit = _add(commands, "audit", _audit, "every move of every case, with who and why, and whether the chain is whole")
+    audit.add_argument("case", nargs="?", metavar="CASE", help="one case of `status` alone: its ID or its folder")
+    audit.add_argument("--json", action="store_true", help="the same as one JSON object")
 
 
 def _add_decisions(commands: Any) -> None:
@@ -188,6 +195,20 @@ def _status(options: argparse.Namespace) -> int:
     else:
         status.show(told, Console())
     return DONE if told["well"] else FAULT
+
+
+def _audit(options: argparse.Namespace) -> int:
+    site = settings.apply_site()
+    from mrtai.io.ledger import open_ledger
+    from workflows import audit, decide
+
+    with open_ledger(site.database) as ledger:
+        told = audit.audit(ledger, options.case and decide.case_id(site, options.case))
+    if options.json:
+        _say(json.dumps(told))
+    else:
+        audit.show(told, Console())
+    return DONE if told["broken_at"] is None else FAULT
 
 
 def _check_config(_: argparse.Namespace) -> int:

@@ -128,6 +128,10 @@ def test_an_unsigned_draft_is_not_released_and_a_signed_one_reaches_the_archive(
     with open_ledger(site.site.database) as ledger:
         told = [(str(entry.becomes), entry.by) for entry in ledger.audit(case)]
     assert told[-2:] == [("signed", "A. Physicist"), ("released", "mrtai")]
+    audit = json.loads(site.run("audit", case, "--json"))
+    assert [(entry["becomes"], entry["by"]) for entry in audit["entries"]] == told
+    assert audit["broken_at"] is None and audit["newest"]["number"] >= audit["entries"][-1]["number"]
+    assert all(word in site.run("audit") for word in ("A. Physicist", audit["newest"]["sha256"], "the chain is whole"))
 
 
 def test_a_draft_that_was_changed_by_hand_cannot_be_signed(site, final):
