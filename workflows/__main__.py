@@ -6,18 +6,17 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 
-from mrtai.cli.arguments import positive_number
+from mrtai.cli.arguments import positive_number, spoken
+from mrtai.cli.outcome import DONE, FAULT, REFUSED, OneLineParser, ended
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 from workflows import settings
+from workflows.faults import where_of
 
-DONE: Final = 0
-FAULT: Final = 1
-REFUSED: Final = 2
 PRIVATE: Final = 0o027
 """What came in carries identities: nobody but the service's user and group reads it."""
 
@@ -33,23 +32,25 @@ Research use only. Not a medical device. Decision support under a qualified pers
 
 
 def main() -> int:
-    """Run one command and return its exit status: 0 done, 2 refused (one line says why), 1 a fault or an unhealthy site."""
+    """Run one command and return its exit status: 0 done, 2 refused or held (one line says why), 1 a fault or an unhealthy site."""
     options = _parser().parse_args()
     os.umask(PRIVATE)
     # libraries speak at lower levels of what they read, which may be a patient's
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for name in ("mrtai", "workflows"):
         logging.getLogger(name).setLevel(logging.INFO)
-    try:
-        status: int = options.command(options)
-    except DosimetryError as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        return REFUSED
-    return status
+    return ended(lambda: int(options.command(options)), as_json=getattr(options, "json", False), words=_words)
+
+
+def _words(fault: BaseException) -> str:
+    """Return a fault as it may be logged: a database that is away says itself what to do, a library's message may quote a header."""
+    from mrtai.io.ledger import LedgerAway
+
+    return str(fault) if isinstance(fault, LedgerAway) else where_of(fault)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m workflows",
         description="Flows of a department around mrtai. The site is described by mrtai.toml here, or by the file that MRTAI_CONFIG names.",
         epilog=EPILOGUE,
@@ -104,8 +105,8 @@ def _add_decisions(commands: Any) -> None:
     for parser in (sign, reject, release):
         parser.add_argument("case", metavar="CASE", help="a case of `status`: its ID or its folder")
     for parser in (sign, reject):
-        parser.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
-    reject.add_argument("--reason", required=True, metavar="TEXT", help="why, without the patient's name")
+        parser.add_argument("--by", required=True, type=spoken, metavar="NAME", help="who answers for it")
+    reject.add_argument("--reason", required=True, type=spoken, metavar="TEXT", help="why, without the patient's name")
 
 
 def _add_cohort(commands: Any) -> None:
@@ -161,6 +162,7 @@ def _submit(options: argparse.Namespace) -> int:
     from mrtai.io.code_version import code_sha256
     from mrtai.io.ledger import open_ledger
     from mrtai.io.pseudonym import load_key
+    from mrtai.values.ledger import StudyState
     from workflows import decide, submit
 
     with open_ledger(site.database) as ledger:
@@ -170,9 +172,11 @@ def _submit(options: argparse.Namespace) -> int:
             if options.labels:
                 raise _unused("--labels", "a folder of DICOM files", "submit the folder, then its case with --labels")
             choices = {"study_toml": options.study_toml, "replace": options.replace, "identity_checked": options.identity_checked}
-            for study in submit.submit_study(site, assigner, folder, **choices):
-                _say(f"study {study.key[:8]}: {study.state} {study.case_id or ''} {study.reason or ''}".strip())
-            return DONE
+            studies = submit.submit_study(site, assigner, folder, **choices)
+            for study in studies:
+                line = f"study {study.key[:8]}: {study.state} {study.case_id or ''} {study.reason or ''}".strip()
+                _say(line, sys.stderr if study.state is StudyState.HELD else sys.stdout)
+            return REFUSED if any(study.state is StudyState.HELD for study in studies) else DONE
         case = decide.case_id(site, options.what)
         if options.identity_checked:
             raise _unused("--identity-checked", "a case", "submit the folder of the study that is held")
@@ -264,21 +268,27 @@ def _reject(options: argparse.Namespace) -> int:
 def _release(options: argparse.Namespace) -> int:
     site = settings.apply_site()
     from workflows import decide
-    from workflows.serve import server_is_up
 
-    if not server_is_up():
-        raise DosimetryError(
-            "Prefect's server does not answer",
-            where="release",
-            found="nobody",
-            remedy="start `python -m workflows serve`",
-            code="NO_SERVER",
-        )
+    _require_server("release")
+    from prefect.exceptions import FailedRun
+
     from workflows.release import release
 
     state = release(decide.case_id(site, options.case), return_state=True)
-    _say(f"{options.case}: {state.message}")
-    return DONE if state.is_completed() else REFUSED
+    _say(f"{options.case}: {state.message}", sys.stdout if state.is_completed() else sys.stderr)
+    if state.is_completed():
+        return DONE
+    why = state.result(raise_on_failure=False)
+    # a refusal is a failed state without an exception of its own
+    return FAULT if isinstance(why, Exception) and not isinstance(why, FailedRun) else REFUSED
+
+
+def _require_server(where: str) -> None:
+    from workflows.serve import server_is_up
+
+    if not server_is_up():
+        remedy = "start `python -m workflows serve`"
+        raise DosimetryError("Prefect's server does not answer", where=where, found="nobody", remedy=remedy, code="NO_SERVER")
 
 
 def _cohort(options: argparse.Namespace) -> int:
@@ -291,6 +301,8 @@ def _cohort(options: argparse.Namespace) -> int:
     from workflows import cohort, decide
     from workflows.install import RECOMPUTE, deployment_id_of
 
+    cohort.set_folder(site, options.result_set)
+    _require_server("cohort")
     with open_ledger(site.database) as ledger:
         named = {decide.case_id(site, one) for one in options.cases}
         cases = [case for case in ledger.cases() if (case.id in named if named else case.drafted_sha256 is not None)]
@@ -305,11 +317,15 @@ def _cohort(options: argparse.Namespace) -> int:
             lambda done, of: tell(f"{done} of {of}", done / max(of, 1)),
         )
     for case_id, said in outcome.items():
-        _say(f"{case_id}: {said}")
+        _say(f"{case_id}: {said}", sys.stdout if _is_there(said) else sys.stderr)
     if options.against:
         folder = cohort.compared(site, options.result_set, options.against, regions=options.regions, margin=options.margin)
         _say(f"compared: {folder / 'validation.html'}")
-    return DONE if all(said.startswith(("completed", "computed")) for said in outcome.values()) else REFUSED
+    return DONE if all(map(_is_there, outcome.values())) else REFUSED
+
+
+def _is_there(said: str) -> bool:
+    return said.startswith(("completed", "computed"))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -318,8 +334,8 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.run(options.out)
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _say(line: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ def sign(site: Site, ledger: Ledger, case: str, by: str) -> CaseRecord:
         raise DosimetryError(
             "newer scans or files came in after this draft", where=case, found="a draft under way", remedy=remedy, code="DRAFT_DUE"
         )
+    if seen.state in CLOSED:
+        _require_same_signer(ledger, case, by)
     folder = CycleFolder(site.cycles / case)
     if seen.state is CaseState.DRAFT:
         _require_priors(ledger, folder, str(seen.drafted_sha256))
@@ -55,6 +57,14 @@ def sign(site: Site, ledger: Ledger, case: str, by: str) -> CaseRecord:
     record = ledger.move(case, CaseState.SIGNED, by=by, results_sha256=digest, inputs_sha256=seen.drafted_sha256)
     write_state(folder.case, record.state)
     return record
+
+
+def _require_same_signer(ledger: Ledger, case: str, by: str) -> None:
+    """Let who signed a case say it again, which mends a file that a crash left behind, and nobody else."""
+    signed = [entry for entry in ledger.audit(case) if entry.becomes is CaseState.SIGNED]
+    if signed and signed[-1].by != by:
+        remedy = "reject it and submit it again, if another word must count"
+        raise DosimetryError("the case is signed already", where=case, found=f"by {signed[-1].by}", remedy=remedy, code="CASE_SIGNED")
 
 
 def _require_priors(ledger: Ledger, folder: CycleFolder, inputs_sha256: str) -> None:

@@ -3,10 +3,11 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from mrtai import __version__
 from mrtai.cli.archive import add_export, add_send
@@ -16,6 +17,7 @@ from mrtai.cli.cumulate import add_cumulate
 from mrtai.cli.dose import add_dose
 from mrtai.cli.fit import add_fit
 from mrtai.cli.models import add_models
+from mrtai.cli.outcome import DONE, OneLineParser, ended
 from mrtai.cli.progress import bar, watched
 from mrtai.cli.replay import add_replay
 from mrtai.cli.segment import add_segment
@@ -24,9 +26,6 @@ from mrtai.engines import CHECK_ENGINES, DOSE_ENGINES, METHODS
 from mrtai.values.protocol import PARTIAL_VOLUME
 from mrtai.values.refusal import DosimetryError
 
-DONE: Final = 0
-FAULT: Final = 1
-REFUSED: Final = 2
 TIMES_H: Final = (24.0, 96.0, 168.0)
 """Scans of a virtual patient after the administration, where no others are asked for."""
 
@@ -47,48 +46,28 @@ Research use only. Not a medical device. Decision support under a qualified pers
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(as_json="--json" in words).parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
+    if arguments is None:
+        # what is half-written is taken away, as after Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def command() -> int:
         done: dict[str, Any] = options.command(options)
-    except DosimetryError as refusal:
-        _refused(refusal, as_json=options.json)
-        return REFUSED
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing half-written was left\n")
-        return FAULT
-    except Exception as fault:
-        logging.getLogger(__name__).debug("fault", exc_info=True)
-        sys.stderr.write(f"fault of mrtai: {type(fault).__name__}: {' '.join(str(fault).split())}\n")
-        if options.traceback:
-            raise
-        return FAULT
-    sys.stdout.write(json.dumps(done) + "\n" if options.json else f"{done['text']}\n")
-    return DONE
+        sys.stdout.write(json.dumps(done) + "\n" if options.json else f"{done['text']}\n")
+        return DONE
+
+    return ended(command, as_json=options.json, with_traceback=options.traceback)
 
 
-def _refused(refusal: DosimetryError, *, as_json: bool) -> None:
-    if as_json:
-        keys = ("code", "where", "what", "found", "remedy")
-        sys.stderr.write(json.dumps({"error": str(refusal)} | {key: getattr(refusal, key) for key in keys}) + "\n")
-    else:
-        sys.stderr.write(f"{refusal}\n")
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments, as every refusal does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
+def _parser(*, as_json: bool) -> argparse.ArgumentParser:
+    parser = OneLineParser(
         prog="mrtai",
         description="From the scans of a patient treated with a radiopharmaceutical to absorbed doses.",
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        as_json=as_json,
     )
     parser.add_argument("--version", action="version", version=f"mrtai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

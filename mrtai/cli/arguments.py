@@ -27,6 +27,13 @@ def positive_number(text: str) -> float:
     return value
 
 
+def spoken(text: str) -> str:
+    """Return a text with something in it, without blanks around it."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError("a text in one line is needed")
+    return text.strip()
+
+
 def times(text: str) -> tuple[float, ...]:
     """Return increasing positive hours, separated by commas."""
     hours = tuple(float(part) for part in text.split(","))

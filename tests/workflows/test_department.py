@@ -121,6 +121,8 @@ def test_an_unsigned_draft_is_not_released_and_a_signed_one_reaches_the_archive(
     assert "only a signed case is released" in refused
     site.run("sign", case, "--by", "A. Physicist")
     assert site.results(case)["state"] == "signed"
+    assert "the case is signed already; found by A. Physicist" in site.run("sign", case, "--by", "B. Physician", status=2)
+    site.run("sign", case, "--by", "A. Physicist")
     site.run("release", case)
     assert site.case(case).state is CaseState.RELEASED and site.results(case)["state"] == "released"
     objects = list((site.folder_of(case) / "dicom").glob("*.dcm"))
