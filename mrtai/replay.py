@@ -12,6 +12,7 @@ from mrtai.cycle import Step, plainly, run_case
 from mrtai.engines_of_run import CaseRequest
 from mrtai.io.replay_compare import by_how_much, changed_versions, differences, without_state
 from mrtai.io.replay_inputs import Inputs, find_inputs
+from mrtai.io.results import require_valid
 from mrtai.physics.partial_volume import OFF
 from mrtai.values.protocol import NO_SEGMENTER
 from mrtai.values.refusal import DosimetryError
@@ -37,6 +38,10 @@ def replay_case(case: Path, study: Path, places: Sequence[Path] = (), *, patient
         DosimetryError: an input is missing or changed, or equal inputs give other results.
     """
     results, manifest = _document(case, "results.json"), _document(case, "manifest.json")
+    try:
+        require_valid(manifest, "manifest.schema.json")
+    except ValueError as fault:
+        raise _not_a_case(case, str(fault)) from fault
     with TemporaryDirectory(prefix="mrtai-replay-") as folder:
         scratch = Path(folder)
         inputs = find_inputs(manifest, study, [*places, case], scratch)

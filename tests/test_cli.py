@@ -47,6 +47,88 @@ def test_a_ct_of_water_gives_the_dose_of_its_density(tmp_path):
     assert a[10, 10, 10] == pytest.approx(b[10, 10, 10], rel=1e-5)
 
 
+def test_a_ct_of_elsewhere_is_refused_and_one_of_a_part_is_told(tmp_path, capsys):
+    tia = save(tmp_path / "tia.nii.gz", np.full((20, 20, 20), 1e9))
+    far, part = np.array(AFFINE), np.array(AFFINE)
+    far[0, 3], part[0, 3] = 5000.0, -40.0
+    out, water = tmp_path / "dose.nii.gz", np.zeros((20, 20, 20), np.int16)
+    for name, affine in (("far", far), ("part", part)):
+        nibabel.save(nibabel.Nifti1Image(water, affine), tmp_path / f"{name}.nii.gz")
+    command = ["dose", "--tia", tia, "--nuclide", "Y-90", "--engine", "local", "--out", str(out), "--ct"]
+    assert main([*command, str(tmp_path / "far.nii.gz")]) == 2
+    assert "the CT does not lie where the activity is; found 100%" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, str(tmp_path / "part.nii.gz")]) == 0
+    assert "CT_DOES_NOT_COVER: 50% of the activity" in capsys.readouterr().out
+
+
+def test_a_dose_without_statistics_leaves_no_others_beside_it(tmp_path):
+    tia, rho = save(tmp_path / "tia.nii.gz", np.full((9, 9, 9), 1e9)), save(tmp_path / "rho.nii.gz", np.ones((9, 9, 9)))
+    command = ["dose", "--tia", tia, "--density", rho, "--nuclide", "Y-90", "--out", str(tmp_path / "dose.nii.gz"), "--engine"]
+    assert main([*command, "monte-carlo", "--histories", "1000"]) == 0
+    assert (tmp_path / "dose.sd.nii.gz").is_file()
+    assert main([*command, "local"]) == 0
+    assert not (tmp_path / "dose.sd.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("region,time_h,activity_mbq,activity_sd_mbq\nliver,24,88,1,4,4\n", "line 2 has too many fields; found 6 fields for 4 columns"),
+        ("region,time_h,activity_mbq,activity_sd\nliver,24,88,1\n", "found unknown: activity_sd"),
+        ("region,time_h,activity_mbq,activity_mbq\nliver,24,88,1\n", "found twice: activity_mbq"),
+    ],
+)
+def test_a_table_that_would_be_read_otherwise_than_meant_is_refused(tmp_path, capsys, table, says):
+    (tmp_path / "tacs.csv").write_text(table)
+    assert main(["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out", str(tmp_path / "fits.json")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "fits.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--nuclide", "../icrp107/Lu-177"], "unknown nuclide"),
+        (["--nuclide", "Lu-177", "--protocol", "i131"], "the protocol is for another nuclide; found I-131 beside --nuclide Lu-177"),
+        (["--nuclide", "Lu-177", "--method", "known-half-life", "--half-life-h", "typo=30"], "no such region in the table; found typo"),
+    ],
+)
+def test_what_does_not_fit_the_table_is_refused(tmp_path, capsys, options, says):
+    (tmp_path / "tacs.csv").write_text("region,time_h,activity_mbq\nliver,24,88\nliver,96,40\n")
+    assert main(["fit", str(tmp_path / "tacs.csv"), "--out", str(tmp_path / "fits.json"), *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "fits_curves").write_text("")
+    (tmp_path / "tacs.csv").write_text("region,time_h,activity_mbq\nliver,24,88\nliver,96,40\n")
+    tia = save(tmp_path / "tia.nii.gz", np.full((9, 9, 9), 1e9))
+    fit = ["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out"]
+    dose = ["dose", "--tia", tia, "--density", tia, "--nuclide", "Y-90", "--engine", "monte-carlo", "--out"]
+    before = sorted(tmp_path.rglob("*"))
+    for command, out, says in (
+        (fit, "fits.json", "fits_curves is a file"),
+        (fit, "file/fits.json", "file is a file"),
+        (fit, "folder", "the output is a folder"),
+        (dose, "folder", "the output is a folder"),
+        (["measure", "--dose", tia, "--labels", tia, "--out"], "folder", "the output is a folder"),
+    ):
+        assert main([*command, str(tmp_path / out)]) == 2
+        assert says in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_wrong_arguments_are_told_as_json_where_that_is_asked_for(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "study", "--json"])
+    assert stop.value.code == 2
+    told = json.loads(capsys.readouterr().err)
+    assert told["code"] == "USAGE" and "--protocol" in told["error"]
+
+
 def test_fits_of_a_table(tmp_path):
     rows = ["region,time_h,activity_mbq,activity_sd_mbq"]
     rows += [f"kidney_left,{t},{100 * 2 ** (-t / 50)},{5 * 2 ** (-t / 50)}" for t in (24, 96, 168)]

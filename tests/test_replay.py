@@ -112,6 +112,13 @@ def test_an_unchanged_case_comes_out_equal_and_is_left_untouched(copy, capsys):
     assert content(folder) == before
 
 
+def test_a_manifest_with_holes_is_no_case(copy, capsys):
+    folder, case = copy
+    edit(case / "manifest.json", lambda document: document.pop("parameters"))
+    told = refused(capsys, case, folder / "study")
+    assert told["code"] == "NOT_A_CASE" and "'parameters' is a required property" in told["found"]
+
+
 def test_the_state_of_the_case_does_not_count(copy):
     folder, case = copy
     edit(case / "results.json", lambda document: document.update(state="signed"))

@@ -29,6 +29,9 @@ from mrtai.values.refusal import DosimetryError
 TIMES_H: Final = (24.0, 96.0, 168.0)
 """Scans of a virtual patient after the administration, where no others are asked for."""
 
+TRANSFORMS: Final = (".tfm", ".txt", ".h5")
+"""Endings of transforms that ITK writes."""
+
 EPILOGUE: Final = """examples:
   mrtai simulate --out study --seed 1
   mrtai run study --protocol lu177-dotatate --out case
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ended(command, as_json=options.json, with_traceback=options.traceback)
 
 
-def _parser(*, as_json: bool) -> argparse.ArgumentParser:
+def _parser(*, as_json: bool = False) -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="mrtai",
         description="From the scans of a patient treated with a radiopharmaceutical to absorbed doses.",
@@ -226,9 +229,9 @@ def _add_align(commands: Any) -> argparse.ArgumentParser:
         description="Register CT to CT rigidly and carry the SPECT with one interpolation.",
     )
     align.set_defaults(command=_align)
-    align.add_argument("--fixed", required=True, type=Path, metavar="CT", help="NIfTI, HU: the CT to move onto")
-    align.add_argument("--moving", required=True, type=Path, metavar="CT", help="NIfTI, HU: the CT of the scan to carry")
-    align.add_argument("--image", required=True, type=Path, metavar="SPECT", help="NIfTI, Bq/mL: what is carried with it")
+    align.add_argument("--fixed", required=True, type=Path, metavar="CT", help="NIfTI or a DICOM series' folder, HU: the CT to move onto")
+    align.add_argument("--moving", required=True, type=Path, metavar="CT", help="the same: the CT of the scan to carry")
+    align.add_argument("--image", required=True, type=Path, metavar="SPECT", help="the same, Bq/mL: what is carried with it")
     align.add_argument(
         "--out", required=True, type=Path, metavar="ALIGNED.nii.gz", help="the SPECT on its own lattice in the fixed CT's space"
     )
@@ -239,16 +242,28 @@ def _add_align(commands: Any) -> argparse.ArgumentParser:
 
 def _align(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines.align import RigidAligner, write_transform
-    from mrtai.io.nifti import read_image, write_image
+    from mrtai.io.atomic import require_places
+    from mrtai.io.images import read_image_or_series
+    from mrtai.io.nifti import write_image
     from mrtai.physics.resample import resampled
     from mrtai.values.image import Quantity
 
-    fixed, moving = (read_image(path, Quantity.HOUNSFIELD) for path in (options.fixed, options.moving))
-    spect = read_image(options.image, Quantity.ACTIVITY_CONCENTRATION)
+    require_places(options.out, *([options.transform] if options.transform else []))
+    if options.transform is not None and options.transform.suffix not in TRANSFORMS:
+        raise DosimetryError(
+            "unknown form of a transform",
+            where=options.transform.name,
+            found=options.transform.suffix or "no ending",
+            remedy=f"end its name in {', '.join(TRANSFORMS)}",
+            code="BAD_OUTPUT",
+        )
+    fixed, moving = (read_image_or_series(path, Quantity.HOUNSFIELD) for path in (options.fixed, options.moving))
+    spect = read_image_or_series(options.image, Quantity.ACTIVITY_CONCENTRATION)
     alignment = RigidAligner(seed=options.seed)(fixed, moving)
     carried = spect.on(spect.grid.moved(alignment.transform)) if alignment.moved else spect
     write_image(options.out, resampled(carried, spect.grid))
     if options.transform is not None:
+        options.transform.parent.mkdir(parents=True, exist_ok=True)
         write_transform(alignment, options.transform)
     words = "moved" if alignment.moved else "left where it was: moving it did not help"
     residual = f"residual {alignment.residual_mm:.1f} mm, " if alignment.residual_mm is not None else ""
@@ -259,7 +274,12 @@ def _align(options: argparse.Namespace) -> dict[str, Any]:
         "similarity": [alignment.similarity_before, alignment.similarity_after],
         "overlap": [alignment.overlap_before, alignment.overlap_after],
         "flags": [flag.code for flag in alignment.flags],
-        "text": f"{words} ({residual}body overlap {alignment.overlap_after:.3f}): {options.out}",
+        "text": "\n".join(
+            [
+                f"{words} ({residual}body overlap {alignment.overlap_after:.3f}): {options.out}",
+                *[f"{flag.code}: {flag.text}" for flag in alignment.flags],
+            ]
+        ),
     }
 
 
@@ -275,10 +295,12 @@ def _add_measure(commands: Any) -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.io.atomic import require_places
     from mrtai.io.fits import write_stats
     from mrtai.io.nifti import read_image, read_labels
     from mrtai.values.image import Quantity
 
+    require_places(options.out)
     dose = read_image(options.dose, Quantity.ABSORBED_DOSE)
     count = write_stats(dose, read_labels(options.labels), options.out)
     return {"stats": str(options.out), "text": f"{count} regions measured: {options.out}"}

@@ -1,6 +1,9 @@
 """Numbers and pairs as options take them."""
 
 import argparse
+from typing import Final
+
+CENTURY_DAYS: Final = 36_500
 
 
 def positive(text: str) -> int:
@@ -8,6 +11,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("a number above 0 is needed")
+    return value
+
+
+def days(text: str) -> int:
+    """Return a whole number of days, at most a century."""
+    value = positive(text)
+    if value > CENTURY_DAYS:
+        raise argparse.ArgumentTypeError(f"at most {CENTURY_DAYS} days are meant")
     return value
 
 

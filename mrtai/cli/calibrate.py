@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mrtai.cli.arguments import positive
+from mrtai.cli.arguments import days
 from mrtai.cli.progress import bar
 from mrtai.values.refusal import DosimetryError
 
@@ -33,17 +33,19 @@ def add_calibrate(commands: Any) -> argparse.ArgumentParser:
     calibrate.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="DICOM file, or folder with one tomogram or several")
     calibrate.add_argument("--phantom", required=True, type=Path, metavar="PHANTOM.toml", help="what was filled in, and where")
     calibrate.add_argument("--out", required=True, type=Path, metavar="C.toml", help="a picture of the recovery curve goes to C.png")
-    calibrate.add_argument("--valid-days", type=positive, default=365, metavar="N", help="from the first scan's day (default 365)")
+    calibrate.add_argument("--valid-days", type=days, default=365, metavar="N", help="from the first scan's day (default 365)")
     return calibrate
 
 
 def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
+    from mrtai.io.atomic import require_places
     from mrtai.io.phantom import read_phantom
     from mrtai.io.phantom_scan import read_phantom_scans
     from mrtai.io.tables import nuclide
     from mrtai.io.write_calibration import Provenance, write_calibration
     from mrtai.physics.calibrate import camera_fit
 
+    require_places(options.out, options.out.with_suffix(".png"))
     phantom = read_phantom(options.phantom)
     decay = nuclide(phantom.nuclide)
     scans, hours_after = read_phantom_scans(options.scans, phantom, decay)

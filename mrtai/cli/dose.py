@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mrtai.cli.arguments import positive, positive_number, seed
 from mrtai.cli.progress import bar
@@ -11,7 +11,12 @@ from mrtai.values.protocol import SPECT_FWHM_MM
 from mrtai.values.refusal import DosimetryError
 
 if TYPE_CHECKING:
+    from mrtai.values.flag import Flag
     from mrtai.values.grid import Grid
+    from mrtai.values.image import Image
+
+NEARLY_ALL: Final = 0.9
+"""Share of the activity outside a CT above which the CT is of something else."""
 
 
 def add_dose(commands: Any) -> argparse.ArgumentParser:
@@ -24,7 +29,7 @@ def add_dose(commands: Any) -> argparse.ArgumentParser:
     dose.set_defaults(command=_dose)
     dose.add_argument("--tia", required=True, type=Path, metavar="TIA.nii.gz", help="Bq s/mL")
     matter = dose.add_mutually_exclusive_group(required=True)
-    matter.add_argument("--ct", type=Path, metavar="CT", help="HU, on any grid")
+    matter.add_argument("--ct", type=Path, metavar="CT", help="NIfTI or a DICOM series' folder, HU, on any grid")
     matter.add_argument("--density", type=Path, metavar="RHO.nii.gz", help="g/mL, on the TIA's grid")
     dose.add_argument(
         "--material",
@@ -48,6 +53,8 @@ def add_dose(commands: Any) -> argparse.ArgumentParser:
 
 def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import dose_engine
+    from mrtai.io.atomic import require_places
+    from mrtai.io.images import read_image_or_series
     from mrtai.io.nifti import read_image, read_materials, write_image
     from mrtai.io.nuclear_data import NUCLEAR_DATA
     from mrtai.io.tables import nuclide
@@ -57,9 +64,13 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.values.image import Quantity
 
     _require_used(options)
+    beside = options.out.with_name(options.out.name.removesuffix(".gz").removesuffix(".nii") + ".sd.nii.gz")
+    require_places(options.out, beside)
     tia = read_image(options.tia, Quantity.TIME_INTEGRATED_ACTIVITY)
+    flags: tuple[Flag, ...] = ()
     if options.ct is not None:
-        matter = averaged(density(read_image(options.ct, Quantity.HOUNSFIELD)), tia.grid)
+        ct = read_image_or_series(options.ct, Quantity.HOUNSFIELD)
+        flags, matter = _covered(ct, tia), averaged(density(ct), tia.grid)
     else:
         matter = read_image(options.density, Quantity.DENSITY)
     settings: dict[str, Any] = {name: getattr(options, name) for name in ("histories", "seed") if getattr(options, name) is not None}
@@ -76,15 +87,33 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
         engine = dose_engine(options.engine, of, NUCLEAR_DATA, **where, **settings)
         dose = engine(tia, matter)
     done = {"dose": str(options.out), "maximum_gy": float(dose.total.voxels.max()), "text": f"dose map written: {options.out}"}
-    if dose.flags:
-        done["flags"] = [flag.code for flag in dose.flags]
-        done["text"] = "\n".join([str(done["text"]), *[f"{flag.code}: {flag.text}" for flag in dose.flags]])
+    flags += dose.flags
+    if flags:
+        done["flags"] = [flag.code for flag in flags]
+        done["text"] = "\n".join([str(done["text"]), *[f"{flag.code}: {flag.text}" for flag in flags]])
     if dose.sd is not None:
-        beside = options.out.with_name(options.out.name.removesuffix(".gz").removesuffix(".nii") + ".sd.nii.gz")
         write_image(beside, dose.sd)
         done["sd"] = str(beside)
     write_image(options.out, dose.total)
+    if dose.sd is None:
+        beside.unlink(missing_ok=True)  # of a dose that stood here before
     return done
+
+
+def _covered(ct: "Image", tia: "Image") -> "tuple[Flag, ...]":
+    """Return a flag where the CT misses some of the activity; refuses one that misses nearly all of it."""
+    from mrtai.physics.align_scans import outside_ct, uncovered
+
+    outside = outside_ct(ct, tia)
+    if outside > NEARLY_ALL:
+        raise DosimetryError(
+            "the CT does not lie where the activity is",
+            where="--ct",
+            found=f"{outside:.0%} of the activity outside of it",
+            remedy="give the CT of this patient in the space of the TIA map",
+            code="FOREIGN_GRID",
+        )
+    return uncovered(outside)
 
 
 def _neural(options: argparse.Namespace, grid: "Grid") -> dict[str, Any]:

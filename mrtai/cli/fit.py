@@ -74,6 +74,7 @@ def add_fit(commands: Any) -> argparse.ArgumentParser:
 def _fit(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import known_beside, tac_model
     from mrtai.engines_of_run import curve_network
+    from mrtai.io.atomic import require_places
     from mrtai.io.earlier_cycles import by_region, read_earlier
     from mrtai.io.fits import read_curves, write_fits
     from mrtai.io.protocols import load_protocol
@@ -87,9 +88,19 @@ def _fit(options: argparse.Namespace) -> dict[str, Any]:
             remedy="add --method known-half-life, or leave --half-life-h out",
             code="UNUSED_OPTION",
         )
+    require_places(options.out, _pictures(options.out) / "picture.png")
     decay = nuclide(options.nuclide)
     protocol = load_protocol(options.protocol) if options.protocol else None
+    if protocol is not None and protocol.nuclide != decay.name:
+        raise DosimetryError(
+            "the protocol is for another nuclide",
+            where=f"--protocol {options.protocol}",
+            found=f"{protocol.nuclide} beside --nuclide {decay.name}",
+            remedy="make them agree",
+            code="NUCLIDE_MISMATCH",
+        )
     curves = read_curves(options.tacs)
+    _require_regions("--half-life-h", [region for region, _ in options.half_life_h], curves)
     priors = _priors(options.agent or (protocol.agent if protocol else None), required=options.agent is not None)
     # whoever names regions in a table says which lesion is which
     earlier = by_region(read_earlier(options.priors, decay), lesions=True)
@@ -122,23 +133,32 @@ def _next_scan(asked: str | None, curves: "list[Curve]", known: "Known") -> "Nex
         return None
     of = {curve.region: curve for curve in curves}
     names = [name.strip() for name in asked.split(",") if name.strip()]
-    missing = [name for name in names if name not in of]
-    if missing or not names:
+    _require_regions("--next-scan", names or [""], curves)
+    return next_scan({name: of[name] for name in names}, known)
+
+
+def _require_regions(option: str, names: "list[str]", curves: "list[Curve]") -> None:
+    there = [curve.region for curve in curves]
+    missing = [name for name in names if name not in there]
+    if missing:
         raise DosimetryError(
             "no such region in the table",
-            where="--next-scan",
+            where=option,
             found=", ".join(missing) or "nothing",
-            remedy=f"choose of {', '.join(of)}",
+            remedy=f"choose of {', '.join(there)}",
             code="NO_REGION",
         )
-    return next_scan({name: of[name] for name in names}, known)
+
+
+def _pictures(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_curves")
 
 
 def _draw(fits: list[Any], out: Path) -> Path:
     """Write one picture a region and return their folder."""
     from mrtai.io.fits import write_pictures
 
-    folder = out.with_name(f"{out.stem}_curves")
+    folder = _pictures(out)
     with bar("drawing") as tell:
         write_pictures(fits, folder, tell)
     return folder

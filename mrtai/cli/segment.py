@@ -22,10 +22,10 @@ def add_segment(commands: Any) -> argparse.ArgumentParser:
     """Add the command."""
     segment: argparse.ArgumentParser = commands.add_parser("segment", help="organs or lesions by a model", description=DESCRIPTION)
     segment.set_defaults(command=_segment)
-    segment.add_argument("--ct", required=True, type=Path, metavar="CT", help="NIfTI, HU")
-    segment.add_argument("--spect", type=Path, metavar="SPECT", help="NIfTI, Bq/mL: where lesions are drawn")
+    segment.add_argument("--ct", required=True, type=Path, metavar="CT", help="NIfTI or a DICOM series' folder, HU")
+    segment.add_argument("--spect", type=Path, metavar="SPECT", help="the same, Bq/mL: where lesions are drawn")
     segment.add_argument(
-        "--pet", type=Path, metavar="PET", help="NIfTI, Bq/mL: where lesions are drawn without a SPECT; with one, it shows where to look"
+        "--pet", type=Path, metavar="PET", help="the same, Bq/mL: where lesions are drawn without a SPECT; with one, it shows where to look"
     )
     segment.add_argument("--model", required=True, metavar="NAME", help="see mrtai models list; or threshold, adaptive, gradient")
     segment.add_argument("--out", required=True, type=Path, metavar="LABELS.nii.gz", help="names go to LABELS.json beside it")
@@ -38,29 +38,35 @@ def _segment(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines.onnx_segmenter import OnnxSegmenter
     from mrtai.engines.segmenters import LESION_METHODS
     from mrtai.engines.total_segmentator import TotalSegmentator
+    from mrtai.io.atomic import require_places
     from mrtai.io.bundles import load_bundle
-    from mrtai.io.nifti import read_image
+    from mrtai.io.images import read_image_or_series
+    from mrtai.io.nifti import names_beside
     from mrtai.values.image import Quantity
     from mrtai.values.protocol import TOTAL_SEGMENTATOR
 
-    ct = read_image(options.ct, Quantity.HOUNSFIELD)
+    bundle = None if options.model in (*LESION_METHODS, TOTAL_SEGMENTATOR) else load_bundle(options.model)
+    on_ct = options.model == TOTAL_SEGMENTATOR or (bundle is not None and bundle.task != "lesions")
+    require_places(options.out, names_beside(options.out))
+    unused = [f"--{name}" for name in ("spect", "pet") if on_ct and getattr(options, name) is not None]
+    ct = read_image_or_series(options.ct, Quantity.HOUNSFIELD)
     if options.model == TOTAL_SEGMENTATOR:
-        return _written(TotalSegmentator(options.device, options.threads).drawn(ct), options.out)
-    bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
-    organs = load_bundle(ORGANS) if bundle is None or bundle.task == "lesions" else bundle
+        return _written(TotalSegmentator(options.device, options.threads).drawn(ct), options.out, unused)
+    organs = bundle if on_ct and bundle is not None else load_bundle(ORGANS)
     with bar("segmenting") as tell:
         labels = OnnxSegmenter(organs, options.device, options.threads).drawn(ct, tell)
-        if bundle is None or bundle.task == "lesions":
+        if not on_ct:
             labels = _with_lesions(options, labels, ct)
-    return _written(labels, options.out)
+    return _written(labels, options.out, unused)
 
 
-def _written(labels: "Labels", out: Path) -> dict[str, Any]:
+def _written(labels: "Labels", out: Path, unused: list[str]) -> dict[str, Any]:
     from mrtai.io.nifti import write_labels
 
     write_labels(out, labels)
     flags = {name or "all": [flag.code for flag in told] for name, told in labels.flags.items() if told}
     told = "".join(f"\n  {name}: {', '.join(codes)}" for name, codes in flags.items())
+    told += f"\n  {', '.join(unused)} not used: this model draws on the CT" if unused else ""
     return {
         "labels": str(out),
         "regions": list(labels.names.values()),
@@ -73,7 +79,7 @@ def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") ->
     from mrtai.engines.lesions import Look, draw_lesions_on
     from mrtai.engines.segmenters import LESION_METHODS
     from mrtai.io.bundles import load_bundle
-    from mrtai.io.nifti import read_image
+    from mrtai.io.images import read_image_or_series
     from mrtai.physics.lesions import PET_FWHM_MM
     from mrtai.values.image import Quantity
     from mrtai.values.protocol import SPECT_FWHM_MM
@@ -88,9 +94,9 @@ def _with_lesions(options: argparse.Namespace, organs: "Labels", ct: "Image") ->
             remedy="give --spect or --pet",
             code="NO_UPTAKE",
         )
-    uptake = read_image(path, Quantity.ACTIVITY_CONCENTRATION)
+    uptake = read_image_or_series(path, Quantity.ACTIVITY_CONCENTRATION)
     look = Look(uptake, ct, fwhm_mm=SPECT_FWHM_MM if options.spect else PET_FWHM_MM)
     bundle = None if options.model in LESION_METHODS else load_bundle(options.model)
     both = options.spect is not None and options.pet is not None
-    prior = PriorPet(read_image(options.pet, Quantity.ACTIVITY_CONCENTRATION)) if both else None
+    prior = PriorPet(read_image_or_series(options.pet, Quantity.ACTIVITY_CONCENTRATION)) if both else None
     return draw_lesions_on(options.model, look, organs, prior=prior, bundle=bundle, device=options.device, threads=options.threads)

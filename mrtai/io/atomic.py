@@ -5,6 +5,28 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mrtai.values.refusal import DosimetryError
+
+
+def require_places(*paths: Path) -> None:
+    """Refuse, before any work, files that cannot be written: a folder's name, a place below a file, a folder closed to us.
+
+    Raises:
+        DosimetryError: ``BAD_OUTPUT``.
+    """
+    for path in paths:
+        above = next(place for place in path.absolute().parents if place.exists())
+        if path.is_dir():
+            raise _bad_output("the output is a folder", path, "a folder", "give the name of a file")
+        if not above.is_dir():
+            raise _bad_output("the output lies below a file", path, f"{above.name} is a file", "choose another place")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise _bad_output("the output cannot be written", path, f"no right to write into {above.name}", "choose another place")
+
+
+def _bad_output(what: str, path: Path, found: str, remedy: str) -> DosimetryError:
+    return DosimetryError(what, where=path.name, found=found, remedy=remedy, code="BAD_OUTPUT")
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part."""

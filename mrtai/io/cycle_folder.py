@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from mrtai.io.atomic import write_bytes
 from mrtai.io.hashes import file_sha256
+from mrtai.io.nifti import read_labels
 from mrtai.io.protocols import load_protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Rule
@@ -84,6 +85,7 @@ class CycleFolder:
                 remedy="add labels.json",
                 code="LABELS_WITHOUT_NAMES",
             )
+        read_labels(labels)
         write_bytes(self.attached / "labels.json", names.read_bytes())
         write_bytes(self.attached / LABELS, labels.read_bytes())
 

@@ -42,13 +42,25 @@ def read_curves(path: Path) -> list[Curve]:
     missing = set(COLUMNS) - {"activity_sd_mbq"} - set(table.fieldnames or ())
     if missing:
         raise _bad(path, f"columns {', '.join(sorted(missing))} are missing", str(table.fieldnames), f"use {','.join(COLUMNS)}")
+    _require_plain_headings(path, table.fieldnames or ())
     for number, row in enumerate(table, start=2):
+        if None in row:
+            found = f"{len(row) - 1 + len(row[None])} fields for {len(row) - 1} columns"
+            raise _bad(path, f"line {number} has too many fields", found, "write numbers with a decimal point, and one field a column")
         if not (row["region"] or "").strip():
             raise _bad(path, f"line {number} has no region", repr(row["region"]), "name the region")
         rows.setdefault(row["region"].strip(), []).append(_numbers(path, number, row))
     if not rows:
         raise _bad(path, "the table is empty", "no row", f"use {','.join(COLUMNS)}")
     return [_curve(path, region, points) for region, points in rows.items()]
+
+
+def _require_plain_headings(path: Path, headings: Sequence[str]) -> None:
+    unknown = sorted({name for name in headings if name not in COLUMNS})
+    twice = sorted({name for name in headings if list(headings).count(name) > 1})
+    if unknown or twice:
+        found = f"unknown: {', '.join(unknown)}" if unknown else f"twice: {', '.join(twice)}"
+        raise _bad(path, "columns that cannot be read", found, f"use {','.join(COLUMNS)}, each once")
 
 
 def write_fits(

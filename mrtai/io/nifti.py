@@ -148,7 +148,12 @@ def write_labels(path: Path, labels: Labels) -> None:
     voxels = labels.voxels.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.int32)
     _write(path, voxels, labels.grid, description=labels.origin if labels.origin == VIRTUAL_ORIGIN else "")
     names = {str(value): name for value, name in labels.names.items()}
-    write_bytes(path.parent / f"{_stem(path)}.json", (json.dumps(names, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(names_beside(path), (json.dumps(names, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def names_beside(path: Path) -> Path:
+    """Return where the names of a label map are written: ``<stem>.json`` beside it."""
+    return path.parent / f"{_stem(path)}.json"
 
 
 def grid_of_affine(affine_lps: Array, shape_zyx: tuple[int, int, int], where: str) -> Grid:

@@ -53,12 +53,12 @@ def _known() -> Mapping[str, _Known]:
 def region_names(sources: Sequence[SourceRegion]) -> dict[int, str]:
     """Return the contract's name for each source region by its number.
 
-    The SNOMED code decides where it is known, else the lower-cased label with spaces as ``_``, its side first or last; labels
+    The SNOMED code decides where it is known, else the lower-cased label with spaces as ``_``, its side first or last; other labels
     that begin with lesion, tumour, tumor, met or gtv become ``lesion_<n>`` in order of their numbers, or keep their own numbers
     where all of them have that form; any other name is kept as it stands.
     """
     ordered = sorted(sources, key=lambda region: region.number)
-    lesions = [source for source in ordered if LESION.match(source.label.strip())]
+    lesions = [one for one in ordered if LESION.match(one.label.strip()) and _name_of_code(one.code, one.side) is None]
     numbered = all(EXACT_LESION.fullmatch(source.label) for source in lesions)
     names = {source.number: source.label if numbered else f"lesion_{n}" for n, source in enumerate(lesions, start=1)}
     for source in ordered:

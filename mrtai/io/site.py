@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from mrtai.io.ledger_link import engine_of
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.protocols import load_protocol
 from mrtai.io.targets import LOCAL, LONGEST_AE_TITLE, read_targets
-from mrtai.io.toml_file import number, read_toml, require_keys, text
+from mrtai.io.toml_file import number, read_toml, require_keys, tables, text
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import MODALITIES, Notify, Poll, Receive, Rule, Site, TlsServer
 
 CODE: Final = "CONFIG_FILE"
 TABLES: Final = {"pseudonym_key", "root", "database", "dicom", "target", "receive", "inbox", "poll", "rule", "work", "server", "notify"}
+
+LAST_PORT: Final = 65_535
 
 Table = Mapping[str, Any]
 
@@ -45,14 +48,14 @@ def read_site(path: Path | None = None) -> Site:
         receive=_receive(table, read),
         quiet_s=read.positive(inbox, "quiet_s", 60.0),
         watch=tuple(file.parent / Path(one).expanduser() for one in read.texts(inbox, "watch")),
-        polls=tuple(_poll(entry, read) for entry in table.get("poll", [])),
-        rules=tuple(_rule(entry, read) for entry in table.get("rule", [])),
+        polls=tuple(_poll(entry, read) for entry in tables(table, "poll", file)),
+        rules=tuple(_rule(entry, read) for entry in tables(table, "rule", file)),
         device=text(work, "device", where=file.name, code=CODE) or "cpu",
-        threads=int(read.positive(work, "threads", 1)),
-        attempts=int(read.positive(work, "attempts", 5)),
-        parallel=int(read.positive(work, "parallel", 1)),
-        server_port=int(read.positive(read.table(table, "server", {"port"}), "port", 4200)),
-        gpu_slots=int(read.positive(work, "gpu_slots", 1)),
+        threads=read.whole(work, "threads", 1),
+        attempts=read.whole(work, "attempts", 5),
+        parallel=read.whole(work, "parallel", 1),
+        server_port=read.port(read.table(table, "server", {"port"}), "port", 4200),
+        gpu_slots=read.whole(work, "gpu_slots", 1),
         notify=_notify(table, read),
     )
     _require_consistent(site, table, read)
@@ -80,6 +83,20 @@ class _Reader:
             raise self.wrong(f"'{key}' must be positive", f"{value:g}", "correct it")
         return default if value is None else value
 
+    def whole(self, table: Table, key: str, default: int) -> int:
+        """Return a whole number from 1."""
+        value = self.positive(table, key, default)
+        if value != int(value):
+            raise self.wrong(f"'{key}' must be a whole number", f"{value:g}", "correct it")
+        return int(value)
+
+    def port(self, table: Table, key: str, default: int) -> int:
+        """Return a port."""
+        value = self.whole(table, key, default)
+        if value > LAST_PORT:
+            raise self.wrong(f"'{key}' must be a port", f"{value}", f"1 to {LAST_PORT}")
+        return value
+
     def texts(self, table: Table, key: str) -> tuple[str, ...]:
         """Return a list of texts."""
         found = table.get(key, [])
@@ -105,7 +122,7 @@ class _Reader:
 
 def _receive(table: Table, read: _Reader) -> Receive:
     keys = {"host", "port", "allowed_ae_titles", "most_associations", "least_free_gb", "tls"}
-    entry, own = read.table(table, "receive", keys), table.get("dicom", {})
+    entry, own = read.table(table, "receive", keys), read.table(table, "dicom", {"ae_title", "listen_port"})
     default = Receive()
     title = str(own.get("ae_title", default.ae_title)).strip()
     allowed = read.texts(entry, "allowed_ae_titles")
@@ -116,9 +133,9 @@ def _receive(table: Table, read: _Reader) -> Receive:
     return Receive(
         ae_title=title,
         host=text(entry, "host", where=read.file.name, code=CODE) or default.host,
-        port=int(read.positive(entry, "port", default.port)),
+        port=read.port(entry, "port", default.port),
         allowed_ae_titles=allowed,
-        most_associations=int(read.positive(entry, "most_associations", default.most_associations)),
+        most_associations=read.whole(entry, "most_associations", default.most_associations),
         least_free_gb=default.least_free_gb if free_gb is None else free_gb,
         tls=_tls(entry, read),
     )
@@ -139,7 +156,10 @@ def _poll(entry: Table, read: _Reader) -> Poll:
         entry, {"name", "url", "every_s", "days", "modalities", "token_file", "user", "password_file", "ca"}, where=where, code=CODE
     )
     read.needed(entry, ("name", "url"), "[[poll]]")
-    url = urlsplit(str(entry["url"]))
+    try:
+        url = urlsplit(str(entry["url"]))
+    except ValueError as fault:
+        raise read.wrong("a poll's url cannot be read", where, "write it as https://host:port/dicom-web") from fault
     if url.scheme not in ("http", "https") or url.username or url.password:
         raise read.wrong("a poll's url must be http(s) without credentials", where, "use token_file, or user and password_file")
     if url.scheme == "http" and {"token_file", "password_file"} & set(entry) and url.hostname not in LOCAL:
@@ -148,7 +168,7 @@ def _poll(entry: Table, read: _Reader) -> Poll:
         name=str(entry["name"]),
         url=str(entry["url"]).rstrip("/"),
         every_s=read.positive(entry, "every_s", 300.0),
-        days=int(read.positive(entry, "days", 2)),
+        days=read.whole(entry, "days", 2),
         modalities=read.texts(entry, "modalities") or MODALITIES,
         token_file=read.path(entry, "token_file", where),
         user=text(entry, "user", where=where, code=CODE),
@@ -189,6 +209,7 @@ def _notify(table: Table, read: _Reader) -> Notify | None:
 
 def _require_consistent(site: Site, table: Table, read: _Reader) -> None:
     targets = read_targets(read.file)
+    engine_of(site.database)
     names = [rule.name for rule in site.rules]
     if len(set(names)) < len(names):
         raise read.wrong("two rules of one name", ", ".join(names), "rename one of them")
@@ -204,6 +225,6 @@ def _require_consistent(site: Site, table: Table, read: _Reader) -> None:
             raise read.wrong(f"rule '{rule.name}' names a folder that is not there", "calibrations", "make it")
     if site.device not in ("cpu", "cuda"):
         raise read.wrong("unknown device", repr(site.device), "write cpu or cuda")
-    listen = table.get("dicom", {}).get("listen_port", 11112)
+    listen = read.port(read.table(table, "dicom", {"ae_title", "listen_port"}), "listen_port", 11112)
     if site.receive.port == listen:
         raise read.wrong("the receiver and the reports of storage commitment share a port", str(listen), "give [receive] another port")

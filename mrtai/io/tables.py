@@ -5,6 +5,7 @@ Half-lives, emissions and spectra are those of ICRP Publication 107 in the packa
 """
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -30,6 +31,7 @@ _ELECTRONS: Final = ("beta-", "beta+", "auger", "IE")
 _PHOTONS: Final = ("gamma", "X", "annihilation")
 _ALPHAS: Final = ("alpha", "alpha recoil")
 BETA_POINTS: Final = 4001
+NUCLIDE: Final = re.compile(r"[A-Z][a-z]?-[0-9]{1,3}[a-z]?")
 _SOURCE: Final = "ICRP 107 (icrp107-database 0.0.3)"
 
 
@@ -127,7 +129,7 @@ def point_kernel(name: str) -> PointKernel:
 @cache
 def _record(name: str) -> dict[str, Any]:
     path = files("icrp107_database") / "icrp107" / f"{name}.json"
-    if not path.is_file():
+    if not NUCLIDE.fullmatch(name) or not path.is_file():
         raise DosimetryError(
             "unknown nuclide",
             where="nuclide",

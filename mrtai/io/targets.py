@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mrtai.io.toml_file import number, read_toml, require_keys, text
+from mrtai.io.toml_file import number, read_toml, require_keys, tables, text
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "CONFIG_FILE"
@@ -71,9 +71,11 @@ def read_targets(path: Path | None = None) -> dict[str, Target]:
     file = path or Path(os.environ.get("MRTAI_CONFIG") or "mrtai.toml")
     table, _ = read_toml(file, CODE)
     own = table.get("dicom", {})
+    if not isinstance(own, dict):
+        raise _wrong("'dicom' must be a table", file, repr(own), "write [dicom]")
     require_keys(own, {"ae_title", "listen_port"}, where=f"{file.name} [dicom]", code=CODE)
     targets: dict[str, Target] = {}
-    for entry in table.get("target", []):
+    for entry in tables(table, "target", file):
         target = _target(entry, own, file)
         if target.name in targets:
             raise _wrong("two targets of one name", file, target.name, "rename one of them")

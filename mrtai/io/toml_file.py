@@ -49,6 +49,16 @@ def require_keys(table: Mapping[str, Any], known: set[str], *, where: str, code:
         )
 
 
+def tables(table: Mapping[str, Any], key: str, file: Path) -> list[dict[str, Any]]:
+    """Return the tables of an array ``[[key]]``, none where it is absent."""
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise DosimetryError(
+            f"'{key}' must be an array of tables", where=file.name, found=repr(found), remedy=f"write [[{key}]]", code="CONFIG_FILE"
+        )
+    return found
+
+
 def number(table: Mapping[str, Any], key: str, *, where: str, code: str) -> float | None:
     """Return a number, None where the key is absent."""
     value = table.get(key)

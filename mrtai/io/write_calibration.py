@@ -25,11 +25,10 @@ class Provenance:
 
 def write_calibration(path: Path, fit: CameraFit, scans: tuple[Tomogram, ...], provenance: Provenance) -> Path | None:
     """Write the TOML at ``path`` and return the picture of the recovery curve beside it, None where there is no curve."""
-    picture = path.with_suffix(".png") if fit.recovery is not None else None
+    text, picture = calibration_toml(fit, scans, provenance).encode(), path.with_suffix(".png") if fit.recovery is not None else None
     if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(picture, png(recovery_figure(fit)))
-    write_bytes(path, calibration_toml(fit, scans, provenance).encode())
+    write_bytes(path, text)
     return picture
 
 

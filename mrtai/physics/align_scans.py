@@ -60,14 +60,18 @@ def _matter(home: TimePoint) -> tuple[Image, NDArray[np.bool_], tuple[Flag, ...]
     body = body_outline(density_map, home.spect)
     if not body.any():
         body = density_map.require(Quantity.DENSITY).voxels > 0
-    return density_map, body, _uncovered(home.ct, home.spect)
+    return density_map, body, uncovered(outside_ct(home.ct, home.spect))
 
 
-def _uncovered(ct: Image, spect: Image) -> tuple[Flag, ...]:
-    """Return a flag when much of the activity lies where the CT does not reach, so that no dose can be given there."""
-    covered = within(ct.grid, spect.grid)
-    total = float(np.abs(spect.voxels).sum(dtype=np.float64))
-    outside = float(np.abs(spect.voxels[~covered]).sum(dtype=np.float64)) / total if total > 0 else 0.0
+def outside_ct(ct: Image, activity: Image) -> float:
+    """Return the share of a map of activity, or of its integral, that lies where the CT does not reach."""
+    covered = within(ct.grid, activity.grid)
+    total = float(np.abs(activity.voxels).sum(dtype=np.float64))
+    return float(np.abs(activity.voxels[~covered]).sum(dtype=np.float64)) / total if total > 0 else 0.0
+
+
+def uncovered(outside: float) -> tuple[Flag, ...]:
+    """Return a flag when much of the activity, ``outside``, lies where the CT does not reach, so that no dose can be given there."""
     if outside <= MOST_OUTSIDE_CT:
         return ()
     text = f"{outside:.0%} of the activity in view lies outside the CT; there is no density and no dose there."

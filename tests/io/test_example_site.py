@@ -72,3 +72,24 @@ def test_a_misspelt_key_of_the_example_is_refused(example):
     example.write_text(example.read_text().replace("quiet_s", "quite_s"))
     with pytest.raises(DosimetryError, match="quite_s"):
         read_site(example)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('rule = ["x"]', "'rule' must be an array of tables"),
+        ('poll = "x"', "'poll' must be an array of tables"),
+        ('target = ["x"]', "'target' must be an array of tables"),
+        ('dicom = "x"', "'dicom' must be a table"),
+        ('dicom = {listen_port = "x"}', "'listen_port' must be a number"),
+        ('[[poll]]\nname = "a"\nurl = "http://["', "a poll's url cannot be read"),
+        ("[receive]\nport = 99999", "'port' must be a port"),
+        ("[work]\nthreads = 0.5", "'threads' must be a whole number"),
+        ('database = "bogus"', "no address of a ledger"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(tmp_path, line, says):
+    file = tmp_path / "mrtai.toml"
+    file.write_text(line + "\n")
+    with pytest.raises(DosimetryError, match=says):
+        read_site(file)

@@ -45,6 +45,11 @@ def test_a_part_of_the_liver_is_not_coded_as_the_liver(name):
     assert coded("liver_without_lesions")[1] == coded("liver")[1] == "10200004"
 
 
+def test_a_known_code_wins_over_a_name_that_begins_like_a_lesions():
+    sources = [SourceRegion(1, "Metabolic liver volume", "10200004"), SourceRegion(2, "met 3"), SourceRegion(3, "GTV", "4147007")]
+    assert region_names(sources) == {1: "liver", 2: "lesion_1", 3: "lesion_2"}
+
+
 def test_codes_of_ours_fit_and_differ():
     names = ["submandibular_gland_left", "submandibular_gland_right", "左耳下腺腫瘍", "body", "remainder", "x" * 70, "a^b=c", "a b", "ab"]
     codes = [own_code(name) for name in names]
