@@ -18,7 +18,7 @@ from mrtai.cli.dose import add_dose
 from mrtai.cli.fit import add_fit
 from mrtai.cli.models import add_models
 from mrtai.cli.outcome import DONE, OneLineParser, ended
-from mrtai.cli.progress import bar, watched
+from mrtai.cli.progress import bar, watched, working
 from mrtai.cli.replay import add_replay
 from mrtai.cli.segment import add_segment
 from mrtai.cli.validate import add_validate
@@ -259,7 +259,8 @@ def _align(options: argparse.Namespace) -> dict[str, Any]:
         )
     fixed, moving = (read_image_or_series(path, Quantity.HOUNSFIELD) for path in (options.fixed, options.moving))
     spect = read_image_or_series(options.image, Quantity.ACTIVITY_CONCENTRATION)
-    alignment = RigidAligner(seed=options.seed)(fixed, moving)
+    with working("registering"):
+        alignment = RigidAligner(seed=options.seed)(fixed, moving)
     carried = spect.on(spect.grid.moved(alignment.transform)) if alignment.moved else spect
     write_image(options.out, resampled(carried, spect.grid))
     if options.transform is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mrtai.cli.arguments import days
-from mrtai.cli.progress import bar
+from mrtai.cli.progress import bar, working
 from mrtai.values.refusal import DosimetryError
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     phantom = read_phantom(options.phantom)
     decay = nuclide(phantom.nuclide)
     scans, hours_after = read_phantom_scans(options.scans, phantom, decay)
-    fit = camera_fit(scans, hours_after, phantom, decay.half_life_h)
+    with working("calibrating"):
+        fit = camera_fit(scans, hours_after, phantom, decay.half_life_h)
     provenance = Provenance(options.phantom.name, phantom.nuclide, options.valid_days)
     picture = write_calibration(options.out, fit, scans, provenance)
     return _numbers(fit) | {

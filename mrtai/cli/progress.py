@@ -38,3 +38,17 @@ def bar(title: str) -> Iterator[Callable[[str, float], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         work = progress.add_task(title, total=1.0)
         yield lambda what, done: progress.update(work, completed=done, description=f"{title}: {what}")
+
+
+@contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on a terminal that something is being done whose length nobody knows; a pipe sees nothing of it."""
+    from rich.console import Console
+    from rich.status import Status
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with Status(f"{title} …", console=console):
+        yield

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mrtai.cli.arguments import positive, positive_number
+from mrtai.cli.progress import working
 
 
 def add_validate(commands: Any) -> argparse.ArgumentParser:
@@ -55,6 +56,7 @@ def add_validate(commands: Any) -> argparse.ArgumentParser:
 
 def _validate(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.comparison import Comparison, compare
+    from mrtai.io.protocols import load_protocol
 
     asked = Comparison(
         auto=options.auto,
@@ -66,7 +68,10 @@ def _validate(options: argparse.Namespace) -> dict[str, Any]:
         recompute=options.recompute,
         threads=options.threads,
     )
-    found = compare(asked)
+    for path in options.protocols:
+        load_protocol(str(path))  # one that is not there is refused before any work
+    with working("comparing"):
+        found = compare(asked)
     folder = options.out.resolve()
     return {
         "validation": str(folder / "validation.json"),

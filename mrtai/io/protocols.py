@@ -36,7 +36,7 @@ _SCHEMA: Mapping[str, Any] = {
     "required": ["nuclide", "agent", "expected_scans", "kinetics", "dose_engine", "activity_sd_relative", "typical_administered_mbq"],
     "properties": {
         "nuclide": {"type": "string"},
-        "agent": {"type": "string"},
+        "agent": {"type": "string", "minLength": 1},
         "expected_scans": {"type": "integer", "minimum": 1},
         "kinetics": {"type": "string"},
         "dose_engine": {"type": "string"},
@@ -149,6 +149,9 @@ def _checked(name: str, content: bytes) -> Protocol:
     problem = next(iter(sorted(Draft202012Validator(_SCHEMA).iter_errors(table), key=lambda e: list(map(str, e.path)))), None)
     if problem is not None:
         raise _bad(name, f"wrong entry at {'.'.join(map(str, problem.path)) or 'top level'}", problem.message)
+    for region, (low, high) in table.get("plausible_gy_per_gbq", {}).items():
+        if low >= high:
+            raise _bad(name, f"impossible entry at plausible_gy_per_gbq.{region}", f"from {low:g} to {high:g}")
     return Protocol(
         name=name,
         sha256=hashlib.sha256(content).hexdigest(),

@@ -293,7 +293,7 @@ def _rbe_weighted(dose: DoseStatistics | None, rbe: Mapping[str, float]) -> Json
 
 
 def _part(dose: DoseStatistics | None, kind: str) -> float | None:
-    if dose is None:
+    if dose is None or not dose.by_radiation_gy:
         return None
     # an engine leaves out the alpha part only for a nuclide that emits none: that is a true zero, not a missing number
     return rounded(dose.by_radiation_gy.get(kind, 0.0 if kind == "alpha" else None))
