@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = sorted((REPOSITORY / "mrtai").rglob("*.py")) + sorted((REPOSITORY / "workflows").rglob("*.py"))
+MODULES = [path for room in ("mrtai", "workflows", "training", "benchmarks") for path in sorted((REPOSITORY / room).rglob("*.py"))]
 
 
 def loaded_by(code):
@@ -24,13 +24,6 @@ def loaded_by(code):
 def test_help_loads_neither_tensors_nor_scheduler(code):
     modules = loaded_by(code)
     assert not modules & {"torch", "monai", "prefect", "SimpleITK", "matplotlib", "pydicom"}
-
-
-def test_the_public_surface_is_the_list_it_says():
-    import mrtai
-
-    assert mrtai.__all__ == sorted(mrtai.__all__)
-    assert set(mrtai.__all__) <= set(vars(mrtai))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -46,7 +39,7 @@ def test_every_public_name_is_documented_and_small(path):
             compiled = any("jit" in ast.unparse(decorator) for decorator in node.decorator_list)
             named = 0 if compiled else len(node.args.args) + len(node.args.kwonlyargs)
             assert named <= 8, f"{path.name}: {node.name} takes {named} parameters"
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def test_arrays_say_their_shape_and_numbers_their_unit():
