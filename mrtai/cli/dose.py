@@ -55,7 +55,7 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.engines import dose_engine
     from mrtai.io.atomic import require_places
     from mrtai.io.images import read_image_or_series
-    from mrtai.io.nifti import read_image, read_materials, write_image
+    from mrtai.io.nifti import read_image, read_materials, stem, write_image
     from mrtai.io.nuclear_data import NUCLEAR_DATA
     from mrtai.io.tables import nuclide
     from mrtai.physics.resample import averaged
@@ -64,7 +64,7 @@ def _dose(options: argparse.Namespace) -> dict[str, Any]:
     from mrtai.values.image import Quantity
 
     _require_used(options)
-    beside = options.out.with_name(options.out.name.removesuffix(".gz").removesuffix(".nii") + ".sd.nii.gz")
+    beside = options.out.with_name(f"{stem(options.out)}.sd.nii.gz")
     require_places(options.out, beside)
     tia = read_image(options.tia, Quantity.TIME_INTEGRATED_ACTIVITY)
     flags: tuple[Flag, ...] = ()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from mrtai.engines.exponential_fit import poor
-from mrtai.engines.onnx_session import kept_session
+from mrtai.engines.onnx_session import kept_session, unusable
 from mrtai.engines.population_fit import FAR_FROM_PRIOR, late_enough, population, required_prior, whose
 from mrtai.engines.single_scan import window_flags
 from mrtai.physics.curves import activity_bq, integral_bq_h
@@ -167,16 +167,11 @@ def _answer(network: Network, scans: NDArray[np.float32], prior: NDArray[np.floa
     try:
         (answers,) = session.run(None, {"scans": scans[None], "prior": prior[None]})
     except Exception as cause:  # ONNX Runtime's errors share no public base class
-        raise _unusable(network, type(cause).__name__) from cause
+        raise unusable(network, type(cause).__name__) from cause
     answer = np.asarray(answers, dtype=np.float64).reshape(-1)
     if answer.size != VALUES or not np.isfinite(answer).all():
-        raise _unusable(network, f"an answer of {answer.size} values, not all of them finite numbers")
+        raise unusable(network, f"an answer of {answer.size} values, not all of them finite numbers")
     return answer
-
-
-def _unusable(network: Network, found: str) -> DosimetryError:
-    remedy = "export or add it again from its source"
-    return DosimetryError("model is not what it says", where=f"model {network.name}", found=found, remedy=remedy, code="SPOILED_MODEL")
 
 
 def _described(

@@ -21,7 +21,7 @@ def session_of(bundle: Bundle, device: str, threads: int) -> Any:
     session = kept_session(bundle, device, threads)
     taken = session.get_inputs()[0].shape[1]
     if isinstance(taken, int) and taken != len(bundle.contract.channels):
-        raise _unusable(bundle, f"the network takes {taken} channels, its metadata say {len(bundle.contract.channels)}")
+        raise unusable(bundle, f"the network takes {taken} channels, its metadata say {len(bundle.contract.channels)}")
     return session
 
 
@@ -37,11 +37,11 @@ def answer_of(session: Any, window: NDArray[np.float32], bundle: Bundle) -> NDAr
         given = np.ascontiguousarray(turned(window, bundle.contract.axes))
         (answers,) = session.run(None, {session.get_inputs()[0].name: given[None]})
     except Exception as cause:  # ONNX Runtime's errors share no public base class
-        raise _unusable(bundle, f"{type(cause).__name__} on a window of {' x '.join(map(str, window.shape))}") from cause
+        raise unusable(bundle, f"{type(cause).__name__} on a window of {' x '.join(map(str, window.shape))}") from cause
     answer: NDArray[np.float32] = turned_back(answers[0], bundle.contract.axes)
     if answer.shape[1:] != window.shape[1:] or len(answer) <= max(bundle.classes):
         told = f"its metadata name channel {max(bundle.classes)}"
-        raise _unusable(bundle, f"the network answers {' x '.join(map(str, answer.shape))}, {told}")
+        raise unusable(bundle, f"the network answers {' x '.join(map(str, answer.shape))}, {told}")
     return answer
 
 
@@ -77,6 +77,7 @@ def _no_gpu(device: str, providers: list[str]) -> DosimetryError:
     )
 
 
-def _unusable(bundle: Bundle, found: str) -> DosimetryError:
+def unusable(model: Bundle | Network, found: str) -> DosimetryError:
+    """Return the refusal of a model that is not what its metadata say."""
     remedy = "export or add it again from its source"
-    return DosimetryError("model is not what it says", where=f"model {bundle.name}", found=found, remedy=remedy, code="SPOILED_MODEL")
+    return DosimetryError("model is not what it says", where=f"model {model.name}", found=found, remedy=remedy, code="SPOILED_MODEL")

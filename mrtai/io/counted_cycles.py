@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mrtai.io.results import require_valid
 from mrtai.physics.cumulative import with_stated_sd
 from mrtai.physics.radiobiology import eqd2_gy
 from mrtai.physics.region_uncertainty import LEANING
-from mrtai.physics.uncertainty import COMMON_TO_SCANS
+from mrtai.physics.uncertainty import COMMON_TO_REGIONS
 from mrtai.units import BQ_PER_MBQ
 from mrtai.values.cumulative import BED, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
 from mrtai.values.ledger import CLOSED, UNUSABLE
@@ -21,9 +21,6 @@ from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 
 Json = Mapping[str, Any]
-
-COMMON_TERMS: Final = (*COMMON_TO_SCANS, "engine")
-"""The terms of an uncertainty budget that all scans, and all cycles, have in common; so have kinetics that lean on a population."""
 
 
 def read_counted(cases: Sequence[Path], *, drafts: bool = False) -> tuple[CountedCycle, ...]:
@@ -113,7 +110,7 @@ def _common_relative_sd(row: Json) -> float | None:
     """Return the relative uncertainty that cycles have in common; None where a number has an uncertainty but no budget says of what."""
     budget = row["uncertainty_budget"]
     # a patient who differs from a population does so in every cycle
-    common = {*COMMON_TERMS, "kinetics"} if row["kinetics"]["model"] in LEANING else set(COMMON_TERMS)
+    common = {*COMMON_TO_REGIONS, "kinetics"} if row["kinetics"]["model"] in LEANING else set(COMMON_TO_REGIONS)
     if not budget and row["absorbed_dose_gy"]["mean_sd"] is not None:
         return None
     return float(np.linalg.norm([term["relative_sd"] or 0.0 for term in budget if term["term"] in common]))

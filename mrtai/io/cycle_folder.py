@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mrtai.io.atomic import write_bytes
 from mrtai.io.hashes import file_sha256
-from mrtai.io.nifti import read_labels
+from mrtai.io.nifti import names_beside, read_labels
 from mrtai.io.protocols import load_protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Rule
@@ -75,7 +75,7 @@ class CycleFolder:
             write_bytes(self.attached / STUDY_TOML, study_toml.read_bytes())
         if labels is None:
             return
-        beside = [labels.with_name(labels.name.removesuffix(".gz").removesuffix(".nii") + ".json"), labels.with_name("labels.json")]
+        beside = [names_beside(labels), labels.with_name("labels.json")]
         names = next((path for path in beside if path.is_file()), None)
         if names is None:
             raise DosimetryError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import mrtai
+from mrtai.io.nifti import stem
 from mrtai.values.report import Report
 from mrtai.values.study import InputFile
 
@@ -61,14 +62,14 @@ def input_roles(
     def digests(*names: str) -> list[str]:
         return [file.sha256 for file in inputs if file.name in names]
 
-    stem = "" if labels is None else labels.name.removesuffix(".gz").removesuffix(".nii")
+    drawn = "" if labels is None else stem(labels)
     names = {path.name for path in calibrations}
     earlier = {"results.json" if path.is_dir() else path.name for path in priors}
     return {
         "study_toml": digests("study.toml" if study_toml is None else study_toml.name)[:1],
         "calibrations": digests(*names)[: len(calibrations)],
         "blood": digests(BLOOD),
-        "labels": [] if labels is None else digests(labels.name)[:1] + digests(f"{stem}.json", "labels.json")[:1],
+        "labels": [] if labels is None else digests(labels.name)[:1] + digests(f"{drawn}.json", "labels.json")[:1],
         # given last, so they stand last
         "priors": digests(*earlier)[-len(priors) :] if priors else [],
         "prior_pet": digests(PRIOR_PET, PRIOR_CT),

@@ -98,7 +98,7 @@ def read_labels(path: Path) -> Labels:
             "every label needs a name",
             where=path.name,
             found=f"no name for {nameless}",
-            remedy=f"name them in {_stem(path)}.json",
+            remedy=f"name them in {stem(path)}.json",
             code="LABELS_WITHOUT_NAME",
         )
     whole: NDArray[np.integer[Any]] = voxels.astype(np.uint8 if values[-1] <= np.iinfo(np.uint8).max else np.int32)
@@ -126,7 +126,7 @@ def read_materials(path: Path, grid: Grid) -> NDArray[np.uint8]:
             remedy="resample it onto the grid of the activity",
             code="FOREIGN_GRID",
         )
-    source = path.with_name(f"{_stem(path)}.json")
+    source = path.with_name(f"{stem(path)}.json")
     try:
         names = {int(value): str(name) for value, name in json.loads(source.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError) as error:
@@ -153,7 +153,7 @@ def write_labels(path: Path, labels: Labels) -> None:
 
 def names_beside(path: Path) -> Path:
     """Return where the names of a label map are written: ``<stem>.json`` beside it."""
-    return path.parent / f"{_stem(path)}.json"
+    return path.parent / f"{stem(path)}.json"
 
 
 def grid_of_affine(affine_lps: Array, shape_zyx: tuple[int, int, int], where: str) -> Grid:
@@ -265,19 +265,20 @@ def _fits_int16(voxels: NDArray[Any]) -> bool:
     return bool(voxels.min() >= bounds.min and voxels.max() <= bounds.max)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of a NIfTI file without its endings."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _names_file(path: Path) -> Path | None:
-    return next((file for file in (path.parent / f"{_stem(path)}.json", path.parent / "labels.json") if file.is_file()), None)
+    return next((file for file in (path.parent / f"{stem(path)}.json", path.parent / "labels.json") if file.is_file()), None)
 
 
 def _label_names(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Return the contract's name of each label value, and the name in the file where it is another."""
     source = _names_file(path)
     if source is None:
-        found = f"neither {_stem(path)}.json nor labels.json beside it"
+        found = f"neither {stem(path)}.json nor labels.json beside it"
         raise _nameless("labels without names", path.name, found, f"write {NAMES_FORM} there")
     written = _names_as_written(source)
     regions = [SourceRegion(value, label.strip()) for value, label in written.items()]

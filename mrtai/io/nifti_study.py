@@ -7,6 +7,7 @@ from typing import Final
 from mrtai.io.asked_cycle import cycle_number
 from mrtai.io.clock import hours_between, require_distinct
 from mrtai.io.dicom_spect import negative_voxels
+from mrtai.io.hashes import file_sha256
 from mrtai.io.nifti import read_image
 from mrtai.io.pseudonym import pseudonym
 from mrtai.io.study_files import inside
@@ -86,7 +87,7 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
         factor = float(remaining(t_h, nuclide(administration.nuclide).half_life_h))
         spect = Image((spect.voxels * factor).astype(spect.voxels.dtype), spect.quantity, spect.grid)
     # a number and a role, not a path: folders may be named after patients
-    files = [InputFile(f"scan {index} {role}", _digest(file)) for role, file in (("spect", spect_file), ("ct", ct_file)) if file]
+    files = [InputFile(f"scan {index} {role}", file_sha256(file)) for role, file in (("spect", spect_file), ("ct", ct_file)) if file]
     point = TimePoint(
         index=index,
         started_at=scan.started_at,
@@ -101,11 +102,6 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
         flags=(*negative_voxels(spect), *_zone_flag(scan, administration)),
     )
     return point, files
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _zone_flag(scan: StatedScan, administration: Administration) -> tuple[Flag, ...]:

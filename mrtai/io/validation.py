@@ -7,7 +7,7 @@ import numpy as np
 
 import mrtai
 from mrtai.io.report_words import INTENDED_USE
-from mrtai.io.results import Json, require_valid, rounded
+from mrtai.io.results import Json, require_valid, rounded, scaled
 from mrtai.io.validation_maps import maps_document, maps_words
 from mrtai.io.validation_words import group_words, margin_words, sample_size_words, summary_words
 from mrtai.units import BQ_PER_MBQ, BQ_S_PER_MBQ_H
@@ -93,7 +93,7 @@ def _comparison(one: Comparison) -> Json:
 
 def _limits(limits: Limits, per_unit: float) -> Json:
     names = ("bias", "sd", "within_sd", "lower", "upper")
-    found: dict[str, Any] = {name: _scaled(getattr(limits, name), per_unit) for name in names}
+    found: dict[str, Any] = {name: scaled(getattr(limits, name), per_unit) for name in names}
     return found | {f"{name}_95": _interval(getattr(limits, f"{name}_95"), per_unit) for name in ("bias", "lower", "upper")}
 
 
@@ -121,7 +121,7 @@ def _line(line: Line | None, per_unit: float) -> Json | None:
     return {
         "slope": rounded(line.slope.value),
         "slope_95": _interval(line.slope.interval_95),
-        "intercept": _scaled(line.intercept.value, per_unit),
+        "intercept": scaled(line.intercept.value, per_unit),
         "intercept_95": _interval(line.intercept.interval_95, per_unit),
     }
 
@@ -154,7 +154,7 @@ def _pair(pair: RegionPair, one: Attribution | None) -> Json:
         "stands_alone": pair.stands_alone,
         "automatic": _numbers(pair.auto),
         "manual": _numbers(pair.manual),
-        "activities": [[rounded(t_h), _scaled(auto, BQ_PER_MBQ), _scaled(manual, BQ_PER_MBQ)] for t_h, auto, manual in pair.activities_bq],
+        "activities": [[rounded(t_h), scaled(auto, BQ_PER_MBQ), scaled(manual, BQ_PER_MBQ)] for t_h, auto, manual in pair.activities_bq],
         "attribution": None if one is None else _attribution(one),
     }
 
@@ -162,7 +162,7 @@ def _pair(pair: RegionPair, one: Attribution | None) -> Json:
 def _numbers(numbers: RegionNumbers) -> Json:
     return {
         "absorbed_dose": rounded(numbers.absorbed_dose_gy),
-        "tia": _scaled(numbers.tia_bq_s, BQ_S_PER_MBQ_H),
+        "tia": scaled(numbers.tia_bq_s, BQ_S_PER_MBQ_H),
         "effective_half_life": rounded(numbers.effective_half_life_h),
         "volume": rounded(numbers.volume_ml),
     }
@@ -173,12 +173,8 @@ def _ln(value: float) -> float:
     return round(value, 12) + 0.0
 
 
-def _scaled(value: float | None, per_unit: float) -> float | None:
-    return None if value is None else rounded(value / per_unit)
-
-
 def _interval(ends: Interval | None, per_unit: float = 1.0) -> list[float | None] | None:
-    return None if ends is None else [_scaled(end, per_unit) for end in ends]
+    return None if ends is None else [scaled(end, per_unit) for end in ends]
 
 
 def _exp(value: float | None) -> float | None:
