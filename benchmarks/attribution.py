@@ -17,6 +17,7 @@ import numpy as np
 from rich.progress import track
 from scipy import ndimage
 
+from benchmarks.virtual_cycle import without_rates
 from mrtai.agreement import AUTO, MANUAL, Exchange, attributed, exchange_of
 from mrtai.cycle import dose_cycle
 from mrtai.engines.given_labels import GivenLabels
@@ -155,12 +156,7 @@ def kept(report: Report, protocol: Protocol, folder: Path) -> ComparedCycle:
 def worked_up(case: Case, protocol: Protocol, folder: Path) -> ComparedCycle:
     """Return the case after the walk."""
     cycle, labels, engines = case
-    return kept(dose_cycle(cycle, protocol, replace(engines, segmenter=GivenLabels(labels)), _without_rates), protocol, folder)
-
-
-def _without_rates(room: Callable[..., Any], *args: Any) -> Any:
-    # dose rates are no part of the comparison and cost a dose calculation a scan
-    return () if room.__name__ == "rates" else room(*args)
+    return kept(dose_cycle(cycle, protocol, replace(engines, segmenter=GivenLabels(labels)), without_rates), protocol, folder)
 
 
 def brute_force(exchange: Exchange, pair: RegionPair) -> dict[str, float]:

@@ -60,14 +60,14 @@ LEAST_LEFT: Final = 0.25
 """A region that owes more than three quarters of what counts of it to its neighbours is not known by taking it from them."""
 
 ROUNDS: Final = 20
-"""No more often is it said anew which voxels count. Between rounds what is believed goes half the way, in its logarithm."""
+"""At most so many times voxels are weighed anew. The concentrations they are weighed by are damped: the geometric mean of old and new."""
 
 SETTLED: Final = 0.01
 """Concentrations that change by less say the same of which voxels count."""
 
 LEAST_OF_MEAN: Final = 0.01
-"""Where what counts shows nothing, a region that shows something in the mean is held to have this share of that, and not to be known.
-Of the mean of its positive voxels so much is believed when it is said which voxels count: a lesion's undershoot is no own activity."""
+"""A region that solves to less than this share of its measured mean is stated as that share, and as not known. The concentrations
+that voxels are weighed by are no lower than this share of the mean of its positive voxels: a lesion's undershoot is no own activity."""
 
 HAZE_SIGMA_MM: Final = 74.0
 """How far a plateau below 1 spreads what it lacks: the mean free path of a photon of 208 keV in water. Between 30 and 80 mm lungs of
@@ -198,22 +198,22 @@ def _settled(
     """Return true concentrations, excess and what was moved relative to them, each ``(scans, regions)``, and how much voxels count."""
     counted = regions
     true, moved = _solved(scans, counted, compact, ())
-    least = LEAST_OF_MEAN * np.array([regions.means(np.maximum(spect.voxels, 0.0), view) for spect, view, _ in scans])
-    believed = np.maximum(true, least)
+    lowest = LEAST_OF_MEAN * np.array([regions.means(np.maximum(spect.voxels, 0.0), view) for spect, view, _ in scans])
+    weighed_by = np.maximum(true, lowest)
     for _ in range(ROUNDS if loose else 0):
-        counted = left_alone(regions, [camera.near for _, _, camera in scans], believed, loose)
+        counted = left_alone(regions, [camera.near for _, _, camera in scans], weighed_by, loose)
         true, moved = _solved(scans, counted, compact, loose)
-        now = np.maximum(true, least)
-        settled = np.all(np.abs(now - believed)[:, loose] <= SETTLED * believed[:, loose])
-        believed = np.sqrt(believed * now)
+        now = np.maximum(true, lowest)
+        settled = np.all(np.abs(now - weighed_by)[:, loose] <= SETTLED * weighed_by[:, loose])
+        weighed_by = np.sqrt(weighed_by * now)
         if settled:
             break
-    some = np.where(means > 0, LEAST_OF_MEAN * means, -np.inf)
-    nothing = true < some
-    true = np.where(nothing, some, true)
+    floor = np.where(means > 0, LEAST_OF_MEAN * means, -np.inf)
+    unknown = true < floor
+    true = np.where(unknown, floor, true)
     excess = _relative(means - true, true)
     # what a compact region loses and is shown the curve has measured together
-    known_apart = np.array([index in loose for index in range(len(regions.values))]) & ~nothing
+    known_apart = np.array([index in loose for index in range(len(regions.values))]) & ~unknown
     return true, excess, np.where(known_apart, _relative(moved, true), excess), counted
 
 
