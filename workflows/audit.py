@@ -34,5 +34,5 @@ def show(told: dict[str, Any], console: Console) -> None:
         table.add_row(*moved, escape(entry["by"]), escape(entry["reason"] or ""), (entry["results_sha256"] or "")[:12])
     console.print(table)
     if told["newest"] is not None:
-        console.print(f"newest entry: {told['newest']['number']}, {told['newest']['sha256']}")
+        console.print(f"newest entry: {told['newest']['number']}, {told['newest']['sha256']}", soft_wrap=True)
     console.print("the chain is whole" if told["broken_at"] is None else f"[red]the chain is broken at entry {told['broken_at']}[/]")

@@ -133,7 +133,8 @@ def test_an_unsigned_draft_is_not_released_and_a_signed_one_reaches_the_archive(
     audit = json.loads(site.run("audit", case, "--json"))
     assert [(entry["becomes"], entry["by"]) for entry in audit["entries"]] == told
     assert audit["broken_at"] is None and audit["newest"]["number"] >= audit["entries"][-1]["number"]
-    assert all(word in site.run("audit") for word in ("A. Physicist", audit["newest"]["sha256"], "the chain is whole"))
+    shown = site.run("audit")
+    assert audit["newest"]["sha256"] in shown and "the chain is whole" in shown
 
 
 def test_a_draft_that_was_changed_by_hand_cannot_be_signed(site, final):
