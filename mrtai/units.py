@@ -30,6 +30,9 @@ WATER_DENSITY_KG_PER_ML: Final = 1e-3
 LN2: Final = float(np.log(2.0))
 """Half-life over mean life: λ = ln 2 / T½."""
 
+PLASTIC_NUMBER: Final = 1.32471795724474602596
+"""Root of x³ = x + 1: steps of 1/x and 1/x² fill a square evenly (Roberts' R₂ sequence)."""
+
 FWHM_PER_SIGMA: Final = float(2.0 * np.sqrt(2.0 * np.log(2.0)))
 """Full width at half maximum of a Gaussian in units of its standard deviation."""
 

@@ -185,7 +185,7 @@ def _described(
     error, probability = reading.error_bq_h()
     half_life_h = float(LN2 / terms[:, 1].min())
     biological = float(terms[:, 1].min()) - known.physical_per_h
-    typical_h = LN2 / (known.physical_per_h + prior.rate_per_h)
+    typical_h = prior.half_life_h(known.physical_per_h)
     window = OWN_HALF_LIFE_WINDOW if prior.cycles else HALF_LIFE_WINDOW
     alone = window_flags(float(used.t_h[0]), typical_h, window) if used.t_h.size == 1 else ()
     fit = Fit(

@@ -10,7 +10,7 @@ from mrtai.physics.curves import integral_bq_h
 from mrtai.physics.kinetics import with_integral
 from mrtai.physics.population import Posterior, posterior
 from mrtai.physics.single_time import HALF_LIFE_WINDOW, OWN_HALF_LIFE_WINDOW
-from mrtai.units import LN2, SECONDS_PER_HOUR
+from mrtai.units import SECONDS_PER_HOUR
 from mrtai.values.curve import Curve, Fit
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.half_life import HalfLifePrior, Known
@@ -83,7 +83,7 @@ def _described(curve: Curve, used: Curve, after: Posterior, known: Known, widene
     terms = after.terms_at(used, float(np.exp(after.quantile(after.ln_rate, 0.5))))
     whole = integral_bq_h(terms)
     intervals = [tuple(end * SECONDS_PER_HOUR for end in after.tia_interval_bq_h(probability)) for probability in (0.68, 0.95)]
-    typical_h = LN2 / (known.physical_per_h + prior.rate_per_h)
+    typical_h = prior.half_life_h(known.physical_per_h)
     window = OWN_HALF_LIFE_WINDOW if prior.cycles else HALF_LIFE_WINDOW
     fit = Fit(
         curve=curve,

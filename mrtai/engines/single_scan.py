@@ -56,7 +56,7 @@ def ratio(curve: Curve, known: Known, reason: str = "asked for") -> Fit:
         raise _nothing_known(curve.region, "population of half-lives")
     half_lives_h = LN2 / (known.physical_per_h + prior.rate_per_h * np.exp(prior.log_sd * normal_pairs(RATIO_DRAWS)[:, 0]))
     ratio_h = float(integral_per_activity_h(t_h, half_lives_h).mean())
-    typical_h = LN2 / (known.physical_per_h + prior.rate_per_h)
+    typical_h = prior.half_life_h(known.physical_per_h)
     tia = tia_ratio_bq_h(float(curve.activity_bq[0]), ratio_h)
     return _read(curve, known, "ratio", tia, typical_h, reason, window_flags(t_h, typical_h, HALF_LIFE_WINDOW))
 

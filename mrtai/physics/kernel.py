@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from mrtai.units import PLASTIC_NUMBER
 from mrtai.values.grid import Array
 from mrtai.values.kernel import PointKernel
 
@@ -92,9 +93,8 @@ def _directions(count: int) -> Array:
 
     Roberts' R2 sequence: the plastic number's powers fill the square evenly, and area on the sphere is uniform in (cos θ, φ).
     """
-    plastic = 1.32471795724474602596
     n = np.arange(1, count + 1)
-    cosine, turn = (0.5 + n / plastic) % 1.0, (0.5 + n / plastic**2) % 1.0
+    cosine, turn = (0.5 + n / PLASTIC_NUMBER) % 1.0, (0.5 + n / PLASTIC_NUMBER**2) % 1.0
     sine, phi = np.sqrt(1.0 - cosine**2), 0.5 * np.pi * turn
     return np.stack([cosine, sine * np.sin(phi), sine * np.cos(phi)], axis=1)
 

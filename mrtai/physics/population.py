@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import ndtri
 
-from mrtai.units import LN2
+from mrtai.units import LN2, PLASTIC_NUMBER
 from mrtai.values.curve import LARGE_ERROR, Curve
 from mrtai.values.grid import Array
 from mrtai.values.half_life import HalfLifePrior
@@ -31,8 +31,7 @@ NORMAL_WITHIN_ONE_SD: Final = 0.6827
 
 def normal_pairs(count: int) -> Array:
     """Return ``count`` evenly spread pairs of standard normal deviates, shape ``(count, 2)``: Roberts' R₂ sequence, no randomness."""
-    plastic = 1.32471795724474602596
-    steps = np.arange(1, count + 1)[:, None] * np.array([1.0 / plastic, 1.0 / plastic**2])
+    steps = np.arange(1, count + 1)[:, None] * np.array([1.0 / PLASTIC_NUMBER, 1.0 / PLASTIC_NUMBER**2])
     pairs: Array = ndtri((0.5 + steps) % 1.0)
     return pairs
 

@@ -53,6 +53,10 @@ class HalfLifePrior:
         """Standard deviation of ln k for a patient not yet seen: spread of the population and doubt about its median."""
         return float(np.hypot(self.population_log_sd, self.median_log_sd))
 
+    def half_life_h(self, physical_per_h: float) -> float:
+        """Return the effective half-life [h] of the slowest phase at the median."""
+        return LN2 / (physical_per_h + self.rate_per_h)
+
 
 @dataclass(frozen=True, slots=True)
 class EarlierCycle:
@@ -129,7 +133,7 @@ class Known:
         stated = self.typical_half_life_h.get(region, self.typical_half_life_h.get(kind))
         prior = self.prior(region)
         if prior is not None and (prior.cycles or stated is None):
-            return LN2 / (self.physical_per_h + prior.rate_per_h)
+            return prior.half_life_h(self.physical_per_h)
         return stated
 
     def fixed_h(self, region: str) -> float | None:

@@ -18,7 +18,7 @@ from mrtai.engines.threads import parallel
 from mrtai.physics.materials import MATERIALS, WATER, material_map
 from mrtai.physics.scatter_groups import Groups, photon_groups
 from mrtai.physics.tissue import matter
-from mrtai.units import CM_PER_MM, GRAM_PER_KG
+from mrtai.units import CM_PER_MM, GRAM_PER_KG, PLASTIC_NUMBER
 from mrtai.values.cross_sections import CrossSections
 from mrtai.values.grid import Array, Grid
 from mrtai.values.image import Image
@@ -111,10 +111,9 @@ def _fluence(
 
 def directions() -> Array:
     """Return unit vectors evenly over one octant, shape ``(DIRECTIONS_PER_OCTANT, 3)``; their mirror images fill the sphere."""
-    plastic = 1.32471795724474602596
     n = np.arange(DIRECTIONS_PER_OCTANT)
     cosine = (n + 0.5) / DIRECTIONS_PER_OCTANT
-    phi = 0.5 * np.pi * ((0.5 + n / plastic) % 1.0)
+    phi = 0.5 * np.pi * ((0.5 + n / PLASTIC_NUMBER) % 1.0)
     sine = np.sqrt(1.0 - cosine**2)
     return np.stack([sine * np.cos(phi), sine * np.sin(phi), cosine], axis=1)
 
