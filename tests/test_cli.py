@@ -75,7 +75,7 @@ def test_a_dose_without_statistics_leaves_no_others_beside_it(tmp_path):
     ("table", "says"),
     [
         ("region,time_h,activity_mbq,activity_sd_mbq\nliver,24,88,1,4,4\n", "line 2 has too many fields; found 6 fields for 4 columns"),
-        ("region,time_h,activity_mbq,activity_sd\nliver,24,88,1\n", "found unknown: activity_sd"),
+        ("region,time_h,activity_mbq,activity_sd\nliver,24,88,1\n", "found unknown: 'activity_sd'"),
         ("region,time_h,activity_mbq,activity_mbq\nliver,24,88,1\n", "found twice: activity_mbq"),
     ],
 )

@@ -33,7 +33,7 @@ Research use only. Not a medical device. Decision support under a qualified pers
 
 def main() -> int:
     """Run one command and return its exit status: 0 done, 2 refused or held (one line says why), 1 a fault or an unhealthy site."""
-    options = _parser().parse_args()
+    options = _parser(as_json="--json" in sys.argv[1:]).parse_args()
     os.umask(PRIVATE)
     # libraries speak at lower levels of what they read, which may be a patient's
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -49,12 +49,13 @@ def _words(fault: BaseException) -> str:
     return str(fault) if isinstance(fault, LedgerAway) else where_of(fault)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, as_json: bool = False) -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m workflows",
         description="Flows of a department around mrtai. The site is described by mrtai.toml here, or by the file that MRTAI_CONFIG names.",
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        as_json=as_json,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add(commands, "serve", _serve, "everything on this machine: Prefect's server, a worker, the DICOM receiver, the inbox")

@@ -47,7 +47,7 @@ def sign(site: Site, ledger: Ledger, case: str, by: str) -> CaseRecord:
         raise DosimetryError(
             "newer scans or files came in after this draft", where=case, found="a draft under way", remedy=remedy, code="DRAFT_DUE"
         )
-    if seen.state in CLOSED:
+    if seen.state is CaseState.SIGNED:
         _require_same_signer(ledger, case, by)
     folder = CycleFolder(site.cycles / case)
     if seen.state is CaseState.DRAFT:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import Site
 
 AGAIN_S: Final = 2.0
@@ -76,12 +77,18 @@ def wait_for_server(stop: threading.Event | None = None) -> None:
     """Return when Prefect's server answers, or when asked to stop.
 
     Raises:
-        TimeoutError: it does not answer within three minutes.
+        DosimetryError: it does not answer within three minutes.
     """
     until = time.monotonic() + SERVER_STARTS_WITHIN_S
     while not server_is_up():
         if time.monotonic() > until:
-            raise TimeoutError(f"no Prefect server at {os.environ['PREFECT_API_URL']} within {SERVER_STARTS_WITHIN_S:.0f} s")
+            raise DosimetryError(
+                "Prefect's server does not answer",
+                where="PREFECT_API_URL",
+                found=f"nobody within {SERVER_STARTS_WITHIN_S:.0f} s",
+                remedy="start it, or correct PREFECT_API_URL",
+                code="NO_SERVER",
+            )
         if stop is not None and stop.wait(0.5):
             return
         time.sleep(0.5)

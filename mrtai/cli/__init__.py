@@ -190,6 +190,7 @@ def _add_simulate(commands: Any) -> argparse.ArgumentParser:
 def _simulate(options: argparse.Namespace) -> dict[str, Any]:
     if options.phantom is not None:
         return simulate_phantom(options, options.patient_only)
+    from mrtai.io.atomic import require_places
     from mrtai.io.priors import agent_priors
     from mrtai.io.protocols import load_protocol
     from mrtai.io.simulated_study import write_study
@@ -214,6 +215,7 @@ def _simulate(options: argparse.Namespace) -> dict[str, Any]:
         kinetics=options.kinetics,
         name=options.patient,
     )
+    require_places(options.out / "study.toml")
     with bar("simulating") as tell:
         patient = virtual_patient(
             nuclide=nuclide(protocol.nuclide), kernel=point_kernel(protocol.nuclide), settings=settings, progress=tell

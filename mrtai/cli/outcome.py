@@ -25,6 +25,9 @@ OF_PLACES: Final = frozenset(
 """What the operating system refuses because of where or by whom something is read or written: no fault of ours."""
 
 
+OURS: Final = Path(__file__).resolve().parents[1]
+
+
 class OneLineParser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, as every refusal does; ``as_json`` as a JSON object."""
 
@@ -34,7 +37,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def add_subparsers(self, **words: Any) -> Any:
         """Return the group of commands, whose parsers say it the same way."""
-        return super().add_subparsers(parser_class=partial(OneLineParser, as_json=self.as_json), **words)
+        parser_class: Any = partial(OneLineParser, as_json=self.as_json)
+        return super().add_subparsers(parser_class=parser_class, **words)
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
@@ -57,7 +61,7 @@ def ended(
     try:
         return command()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing half-written was left\n")
+        _write("interrupted; nothing half-written was left", "INTERRUPTED", as_json=as_json)
         return FAULT
     except DosimetryError as refusal:
         tell(refusal, as_json=as_json)
@@ -66,13 +70,18 @@ def ended(
         refused = _of_a_place(fault)
         if refused is not None:
             tell(refused, as_json=as_json)
+            if with_traceback:
+                raise
             return REFUSED
         logging.getLogger(__name__).debug("fault", exc_info=True)
-        line = f"fault of mrtai: {words(fault)}"
-        sys.stderr.write((json.dumps({"error": line, "code": "FAULT"}) if as_json else line) + "\n")
+        _write(f"fault of mrtai: {words(fault)}", "FAULT", as_json=as_json)
         if with_traceback:
             raise
         return FAULT
+
+
+def _write(line: str, code: str, *, as_json: bool) -> None:
+    sys.stderr.write((json.dumps({"error": line, "code": code}) if as_json else line) + "\n")
 
 
 def tell(refusal: DosimetryError, *, as_json: bool) -> None:
@@ -83,11 +92,13 @@ def tell(refusal: DosimetryError, *, as_json: bool) -> None:
 
 
 def _of_a_place(fault: Exception) -> DosimetryError | None:
-    if not isinstance(fault, OSError) or fault.errno not in OF_PLACES:
+    if not isinstance(fault, OSError) or fault.errno not in OF_PLACES or not fault.filename:
         return None
+    if Path(str(fault.filename)).is_relative_to(OURS):
+        return None  # a file of ours that is not there
     return DosimetryError(
         "cannot be read or written",
-        where=Path(str(fault.filename2 or fault.filename or "a file")).name,
+        where=Path(str(fault.filename2 or fault.filename)).name,
         found=(fault.strerror or type(fault).__name__).lower(),
         remedy="check the place, its permissions and its free space",
         code="PLACE",

@@ -13,7 +13,7 @@ from mrtai.io.dicom_decay import DecayReference, decay_reference, header_referen
 from mrtai.io.dicom_patient import identity_of, of_one_patient
 from mrtai.io.dicom_spect import Scale, concentration, is_spect, negative_voxels, place_spect, scale_of
 from mrtai.io.dicom_tree import Instance, Series
-from mrtai.io.dicom_volume import read_ct
+from mrtai.io.dicom_volume import is_volume, read_ct
 from mrtai.io.prior_pet import diagnostic_pets, with_prior_series
 from mrtai.io.pseudonym import pseudonym
 from mrtai.io.study_toml import StatedStudy
@@ -25,9 +25,6 @@ from mrtai.values.image import Image
 from mrtai.values.protocol import Protocol
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.study import Cycle, InputFile, Override, TimePoint
-
-NOT_A_VOLUME: Final = frozenset({"LOCALIZER", "SCOUT", "MPR", "SECONDARY"})
-
 
 SAME_VISIT_S: Final = SECONDS_PER_DAY / 4
 """CT and SPECT of one visit start within this time; the scans of a cycle are further apart."""
@@ -159,7 +156,7 @@ def _quantified(scan: Scan, settled: Settled, calibrations: Sequence[Calibration
 def _ct_of(scan: Scan, own: Sequence[Series]) -> tuple[Series | None, tuple[Flag, ...]]:
     """Return the CT of the same frame of reference nearest in time, or the one that ``study.toml`` names."""
     named = scan.person.ct if scan.person else None
-    cts = [one for one in own if one.modality == "CT" and (one.uid == named or (named is None and _is_volume(one)))]
+    cts = [one for one in own if one.modality == "CT" and (one.uid == named or (named is None and is_volume(one)))]
     if named is not None and not cts:
         raise DosimetryError(
             "the CT named for this scan is not in the study",
@@ -191,11 +188,6 @@ def _left_out(own: Sequence[Series], place: str) -> tuple[Flag, ...]:
         return ()
     text = "The only CT of this scan is a secondary image (reformatted or derived) and was not used."
     return (Flag("CT_NOT_PRIMARY", Severity.REVIEW, text, "Add the original CT, or name this one by series UID in study.toml."),)
-
-
-def _is_volume(ct: Series) -> bool:
-    kind = {str(value).upper() for value in ct.first.get("ImageType", None) or ()}
-    return not kind & NOT_A_VOLUME and len(ct.instances) > 1
 
 
 def _apart_s(scan: Scan, ct: Series) -> float:

@@ -24,6 +24,7 @@ SHIFT_TOLERANCE_MM: Final = 0.1
 SHIFT_TOLERANCE: Final = 0.01
 """A slice may lie off the line through the first and the last by 0.1 mm or 1 % of the slice spacing, whichever is more."""
 
+NOT_A_VOLUME: Final = frozenset({"LOCALIZER", "SCOUT", "MPR", "SECONDARY"})
 DUPLICATE_MM: Final = 1e-3
 AIR_HU: Final = -1024
 
@@ -84,6 +85,12 @@ def place_frames(instance: Instance) -> Placement:
     shape = (len(slices), int(header.Rows), int(header.Columns))
     direction = np.column_stack([across[0], across[1], normal])
     return Placement(Grid(shape, np.array([column_mm, row_mm, abs(step_mm)]), origin, direction), tuple(int(i) for i in frames))
+
+
+def is_volume(ct: Series) -> bool:
+    """Say whether a CT series is a stack of original slices."""
+    kind = {str(value).upper() for value in ct.first.get("ImageType", None) or ()}
+    return not kind & NOT_A_VOLUME and len(ct.instances) > 1
 
 
 def read_ct(series: Series) -> Image:

@@ -56,8 +56,9 @@ def read_curves(path: Path) -> list[Curve]:
 
 
 def _require_plain_headings(path: Path, headings: Sequence[str]) -> None:
-    unknown = sorted({name for name in headings if name not in COLUMNS})
-    twice = sorted({name for name in headings if list(headings).count(name) > 1})
+    named = [name for name in headings if name.strip()]  # spreadsheets end lines with empty columns
+    unknown = sorted({repr(name) for name in named if name not in COLUMNS})
+    twice = sorted({name for name in named if named.count(name) > 1})
     if unknown or twice:
         found = f"unknown: {', '.join(unknown)}" if unknown else f"twice: {', '.join(twice)}"
         raise _bad(path, "columns that cannot be read", found, f"use {','.join(COLUMNS)}, each once")

@@ -1,18 +1,16 @@
 """An image by its path: a NIfTI file, or a folder that holds one DICOM series of it."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from mrtai.io.dicom_spect import concentration, is_in_bq_per_ml, place_spect
+from mrtai.io.dicom_spect import concentration, is_in_bq_per_ml, is_spect, place_spect
 from mrtai.io.dicom_tree import Series, read_tree
-from mrtai.io.dicom_volume import read_ct
+from mrtai.io.dicom_volume import is_volume, read_ct
 from mrtai.io.nifti import read_image
 from mrtai.values.image import Image, Quantity
 from mrtai.values.refusal import DosimetryError
-
-MODALITIES: Final = {Quantity.HOUNSFIELD: ("CT",), Quantity.ACTIVITY_CONCENTRATION: ("NM", "PT")}
 
 
 def read_image_or_series(path: Path, quantity: Quantity) -> Image:
@@ -23,9 +21,9 @@ def read_image_or_series(path: Path, quantity: Quantity) -> Image:
     """
     if not path.is_dir():
         return read_image(path, quantity)
-    series = _only_series(path, MODALITIES[quantity])
     if quantity is Quantity.HOUNSFIELD:
-        return read_ct(series)
+        return read_ct(_only_series(path, "CT", lambda series: series.modality == "CT" and is_volume(series)))
+    series = _only_series(path, "SPECT or PET", is_spect)
     if not is_in_bq_per_ml(series):
         raise DosimetryError(
             "the series is not in Bq/mL",
@@ -37,12 +35,12 @@ def read_image_or_series(path: Path, quantity: Quantity) -> Image:
     return concentration(series, place_spect(series), np.ones(len(series.instances)))
 
 
-def _only_series(folder: Path, modalities: tuple[str, ...]) -> Series:
-    found = [series for series in read_tree(folder) if series.modality in modalities]
+def _only_series(folder: Path, kind: str, is_one: Callable[[Series], bool]) -> Series:
+    found = [series for series in read_tree(folder) if is_one(series)]
     if len(found) == 1:
         return found[0]
     raise DosimetryError(
-        f"not one series of {' or '.join(modalities)}",
+        f"not one series of {kind}",
         where=folder.name,
         found=f"{len(found)} of them",
         remedy="give a folder with the one series that is meant, or a NIfTI file",

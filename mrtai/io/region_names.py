@@ -12,6 +12,7 @@ from mrtai.values.refusal import DosimetryError
 from mrtai.values.regions import PARENCHYMA
 
 LESION = re.compile(r"^(lesion|tumou?r|met|gtv)", re.IGNORECASE)
+LESION_WORD = re.compile(r"^(lesions?|tumou?rs?|mets?|metastas[ei]s|gtv)(?![a-z])", re.IGNORECASE)
 EXACT_LESION = re.compile(r"lesion_[1-9][0-9]*")
 SIDE_FIRST = re.compile(r"(left|right)_(.+)")
 RESERVED = frozenset({"tumour_total", PARENCHYMA})
@@ -53,18 +54,24 @@ def _known() -> Mapping[str, _Known]:
 def region_names(sources: Sequence[SourceRegion]) -> dict[int, str]:
     """Return the contract's name for each source region by its number.
 
-    The SNOMED code decides where it is known, else the lower-cased label with spaces as ``_``, its side first or last; other labels
-    that begin with lesion, tumour, tumor, met or gtv become ``lesion_<n>`` in order of their numbers, or keep their own numbers
+    A SNOMED code that is known decides, else the lower-cased label with spaces as ``_``, its side first or last; labels of lesions,
+    which begin with lesion, tumour, tumor, met or gtv become ``lesion_<n>`` in order of their numbers, or keep their own numbers
     where all of them have that form; any other name is kept as it stands.
     """
     ordered = sorted(sources, key=lambda region: region.number)
-    lesions = [one for one in ordered if LESION.match(one.label.strip()) and _name_of_code(one.code, one.side) is None]
+    lesions = [source for source in ordered if _is_lesion(source)]
     numbered = all(EXACT_LESION.fullmatch(source.label) for source in lesions)
     names = {source.number: source.label if numbered else f"lesion_{n}" for n, source in enumerate(lesions, start=1)}
     for source in ordered:
         if source.number not in names:
             names[source.number] = _name_of_code(source.code, source.side) or _name_of_label(source.label)
     return names
+
+
+def _is_lesion(source: SourceRegion) -> bool:
+    """Say whether a label names a lesion: by a whole word whatever its code, which may be the organ's that it lies in; else without one."""
+    label = source.label.strip()
+    return bool(LESION_WORD.match(label) or (LESION.match(label) and _name_of_code(source.code, source.side) is None))
 
 
 def require_free_names(sources: Sequence[SourceRegion], where: str) -> None:

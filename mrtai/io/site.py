@@ -10,14 +10,12 @@ from mrtai.io.ledger_link import engine_of
 from mrtai.io.nuclide_names import nuclide_name
 from mrtai.io.protocols import load_protocol
 from mrtai.io.targets import LOCAL, LONGEST_AE_TITLE, read_targets
-from mrtai.io.toml_file import number, read_toml, require_keys, tables, text
+from mrtai.io.toml_file import number, port, positive, read_toml, require_keys, tables, text, whole
 from mrtai.values.refusal import DosimetryError
 from mrtai.values.site import MODALITIES, Notify, Poll, Receive, Rule, Site, TlsServer
 
 CODE: Final = "CONFIG_FILE"
 TABLES: Final = {"pseudonym_key", "root", "database", "dicom", "target", "receive", "inbox", "poll", "rule", "work", "server", "notify"}
-
-LAST_PORT: Final = 65_535
 
 Table = Mapping[str, Any]
 
@@ -78,24 +76,15 @@ class _Reader:
 
     def positive(self, table: Table, key: str, default: float) -> float:
         """Return a positive number."""
-        value = number(table, key, where=self.file.name, code=CODE)
-        if value is not None and not 0 < value < float("inf"):
-            raise self.wrong(f"'{key}' must be positive", f"{value:g}", "correct it")
-        return default if value is None else value
+        return positive(table, key, default, where=self.file.name, code=CODE)
 
     def whole(self, table: Table, key: str, default: int) -> int:
         """Return a whole number from 1."""
-        value = self.positive(table, key, default)
-        if value != int(value):
-            raise self.wrong(f"'{key}' must be a whole number", f"{value:g}", "correct it")
-        return int(value)
+        return whole(table, key, default, where=self.file.name, code=CODE)
 
     def port(self, table: Table, key: str, default: int) -> int:
         """Return a port."""
-        value = self.whole(table, key, default)
-        if value > LAST_PORT:
-            raise self.wrong(f"'{key}' must be a port", f"{value}", f"1 to {LAST_PORT}")
-        return value
+        return port(table, key, default, where=self.file.name, code=CODE)
 
     def texts(self, table: Table, key: str) -> tuple[str, ...]:
         """Return a list of texts."""

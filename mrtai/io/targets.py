@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mrtai.io.toml_file import number, read_toml, require_keys, tables, text
+from mrtai.io.toml_file import port, positive, read_toml, require_keys, tables, text, whole
 from mrtai.values.refusal import DosimetryError
 
 CODE: Final = "CONFIG_FILE"
@@ -97,7 +97,7 @@ def _target(entry: Mapping[str, Any], own: Mapping[str, Any], file: Path) -> Tar
         name=name,
         protocol=protocol,
         host=str(entry.get("host", "")),
-        port=int(_positive(entry, "port", 0, where)),
+        port=port(entry, "port", 0, where=where, code=CODE),
         ae_title=_ae_title(entry.get("ae_title", ""), file),
         commitment=bool(entry.get("commitment", False)),
         url=str(entry.get("url", "")).rstrip("/"),
@@ -105,20 +105,13 @@ def _target(entry: Mapping[str, Any], own: Mapping[str, Any], file: Path) -> Tar
         token_file=_beside(entry, "token_file", file),
         user=text(entry, "user", where=where, code=CODE),
         password_file=_beside(entry, "password_file", file),
-        attempts=int(_positive(entry, "attempts", 3, where)),
-        timeout_s=_positive(entry, "timeout_s", 30.0, where),
+        attempts=whole(entry, "attempts", 3, where=where, code=CODE),
+        timeout_s=positive(entry, "timeout_s", 30.0, where=where, code=CODE),
         own_ae_title=_ae_title(own.get("ae_title", "MRTAI"), file),
-        listen_port=int(_positive(own, "listen_port", 11112, f"{file.name} [dicom]")),
+        listen_port=port(own, "listen_port", 11112, where=f"{file.name} [dicom]", code=CODE),
     )
     _require_safe(target, file)
     return target
-
-
-def _positive(entry: Mapping[str, Any], key: str, default: float, where: str) -> float:
-    value = number(entry, key, where=where, code=CODE)
-    if value is not None and not 1 <= value < float("inf"):
-        raise DosimetryError(f"'{key}' must be 1 or more", where=where, found=f"{value:g}", remedy="correct it", code=CODE)
-    return default if value is None else value
 
 
 def _tls(entry: object, file: Path) -> Tls | None:

@@ -5,9 +5,11 @@ import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mrtai.values.refusal import DosimetryError
+
+LAST_PORT: Final = 65_535
 
 
 def parsed(content: bytes) -> dict[str, Any]:
@@ -65,6 +67,30 @@ def number(table: Mapping[str, Any], key: str, *, where: str, code: str) -> floa
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise DosimetryError(f"'{key}' must be a number", where=where, found=repr(value), remedy="write it without quotes", code=code)
     return None if value is None else float(value)
+
+
+def positive(table: Mapping[str, Any], key: str, default: float, *, where: str, code: str) -> float:
+    """Return a positive number, ``default`` where the key is absent."""
+    value = number(table, key, where=where, code=code)
+    if value is not None and not 0 < value < float("inf"):
+        raise DosimetryError(f"'{key}' must be positive", where=where, found=f"{value:g}", remedy="correct it", code=code)
+    return default if value is None else value
+
+
+def whole(table: Mapping[str, Any], key: str, default: int, *, where: str, code: str) -> int:
+    """Return a whole number from 1, ``default`` where the key is absent."""
+    value = positive(table, key, default or 1, where=where, code=code)
+    if value != int(value):
+        raise DosimetryError(f"'{key}' must be a whole number", where=where, found=f"{value:g}", remedy="correct it", code=code)
+    return int(value) if key in table else default
+
+
+def port(table: Mapping[str, Any], key: str, default: int, *, where: str, code: str) -> int:
+    """Return a port, ``default`` where the key is absent."""
+    value = whole(table, key, default, where=where, code=code)
+    if value > LAST_PORT:
+        raise DosimetryError(f"'{key}' must be a port", where=where, found=f"{value}", remedy=f"1 to {LAST_PORT}", code=code)
+    return value
 
 
 def text(table: Mapping[str, Any], key: str, *, where: str, code: str) -> str | None:

@@ -29,11 +29,12 @@ def probability_off(interval_68: tuple[float, float], interval_95: tuple[float, 
     The intervals are relative to the stated value. Between their ends, and beyond them as between the outer two, the error is that of a
     normal one stretched to them; of a normal error they say 2 Φ(-0.2/sd).
     """
-    lowest, highest = interval_95
-    ends, z = knots(lowest, *interval_68, highest)
+    ends, z = knots(interval_95[0], *interval_68, interval_95[1])
+    if not ends[1] < 1.0 < ends[3]:
+        # a value outside of its own 68 % interval is not its median
+        ends, z = np.delete(ends, 2), np.delete(z, 2)
     slopes = np.diff(z) / np.maximum(np.diff(ends), SMALLEST)
-    low, high = 1.0 - LARGE_ERROR, 1.0 + LARGE_ERROR
-    below, above = np.interp((low, high), ends, z)
-    below += min(low - lowest, 0.0) * slopes[0]
-    above += max(high - highest, 0.0) * slopes[-1]
+    limits = np.array([1.0 - LARGE_ERROR, 1.0 + LARGE_ERROR])
+    beyond = np.minimum(limits - ends[0], 0.0) * slopes[0] + np.maximum(limits - ends[-1], 0.0) * slopes[-1]
+    below, above = np.interp(limits, ends, z) + beyond
     return float(norm.cdf(below) + norm.sf(above))

@@ -165,11 +165,15 @@ def with_integral(fit: Fit, tia_bq_s: float, tia_sd_bq_s: float) -> Fit:
     ends = np.array([fit.tia_95_bq_s[0], *fit.tia_68_bq_s, fit.tia_95_bq_s[1]]) / fit.tia_bq_s
     deviates = (ends - 1.0) / own if own > 0 else ENDS_Z
     lowest, low, high, highest = np.maximum(1.0 + wanted * deviates, 0.0).tolist()
+    off = probability_off((low, high), (lowest, highest))
+    if fit.probability_off is not None:
+        # what the fit's own distribution says beyond the ends of its intervals stays
+        off = float(np.clip(off + fit.probability_off - probability_off((ends[1], ends[2]), (ends[0], ends[3])), 0.0, 1.0))
     return replace(
         changed,
         tia_68_bq_s=(low * tia_bq_s, high * tia_bq_s),
         tia_95_bq_s=(lowest * tia_bq_s, highest * tia_bq_s),
-        probability_off=probability_off((low, high), (lowest, highest)),
+        probability_off=off,
     )
 
 

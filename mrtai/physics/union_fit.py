@@ -47,7 +47,10 @@ def union_fit(
         reason=f"sum of its members' integrals; half-life and shape from their summed curve ({shape.reason})",
         flags=(),
     )
-    united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, probability_off=None) if sd is None else with_integral(united, tia, sd)
+    if sd is None:
+        united = replace(united, tia_bq_s=tia, tia_sd_bq_s=None, tia_68_bq_s=None, tia_95_bq_s=None, probability_off=None)
+    else:
+        united = with_integral(united, tia, sd)
     return with_common(united, fits.common_relative_sd), _members_flags(fits, members, told)
 
 

@@ -26,6 +26,9 @@ def test_a_series_of_slices_is_the_image_it_is_as_nifti(tmp_path):
 
 def test_several_series_none_and_counts_are_refused(tmp_path):
     maker.save(tmp_path / "two", maker.ct_series(maker.start_of(24)), maker.ct_series(maker.start_of(96)))
+    scout = maker.ct_series(maker.start_of(24), image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    maker.save(tmp_path / "scout", scout, maker.ct_series(maker.start_of(24)))
+    assert read_image_or_series(tmp_path / "scout", Quantity.HOUNSFIELD).grid.shape == maker.SHAPE
     maker.save(tmp_path / "counts", maker.nm_tomogram(maker.start_of(24)))
     (tmp_path / "none").mkdir()
     for folder, quantity, says in (

@@ -47,7 +47,9 @@ def test_a_part_of_the_liver_is_not_coded_as_the_liver(name):
 
 def test_a_known_code_wins_over_a_name_that_begins_like_a_lesions():
     sources = [SourceRegion(1, "Metabolic liver volume", "10200004"), SourceRegion(2, "met 3"), SourceRegion(3, "GTV", "4147007")]
-    assert region_names(sources) == {1: "liver", 2: "lesion_1", 3: "lesion_2"}
+    # a metastasis coded as the organ that it lies in is no organ
+    sources += [SourceRegion(4, "GTV liver met", "10200004"), SourceRegion(5, "tumor_2", "10200004")]
+    assert region_names(sources) == {1: "liver", 2: "lesion_1", 3: "lesion_2", 4: "lesion_3", 5: "lesion_4"}
 
 
 def test_codes_of_ours_fit_and_differ():

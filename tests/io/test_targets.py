@@ -36,6 +36,8 @@ C_STORE = 'name = "a"\nprotocol = "c-store"\nhost = "h"\nport = 104\nae_title = 
         (f"[[target]]\n{C_STORE.replace('104', '-7')}", "'port'.*-7"),
         (f"[[target]]\n{C_STORE}attempts = 0\n", "'attempts'.*0"),
         (f"[[target]]\n{C_STORE}timeout_s = -5\n", "'timeout_s'.*-5"),
+        (f"[[target]]\n{C_STORE.replace('104', '99999')}", "'port' must be a port.*99999"),
+        (f"[[target]]\n{C_STORE}attempts = 2.9\n", "'attempts' must be a whole number"),
         (f"[dicom]\nport = 1\n[[target]]\n{C_STORE}", "'port'"),
     ],
 )

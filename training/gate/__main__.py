@@ -19,7 +19,7 @@ from mrtai.io.bundles import folder_of, verified_model
 from mrtai.values.refusal import DosimetryError
 from training.card import table
 from training.gate.cases import Case
-from training.gate.lock import FEW, LOCK, SLACK, SLACK_OF_FEW, SLACK_OF_ONE, Figure, Locked, read_lock, reasons, write_lock
+from training.gate.lock import FEW, LOCK, SLACK, SLACK_OF_BIAS, SLACK_OF_FEW, SLACK_OF_ONE, Figure, Locked, read_lock, reasons, write_lock
 
 KINDS: Final = ("dose", "kinetics", "lesions", "organs")
 """The tasks that a bundle's metadata name; each has its cases in the module of that name beside this one."""
@@ -28,7 +28,7 @@ HEADING: Final = "## The gate"
 PASSED: Final = (
     "Passed: no dose error is worse than that of the model before by more than the gate allows "
     f"({100 * SLACK:g} points in the mean of all figures, {100 * SLACK_OF_ONE:g} in a single one, {100 * SLACK_OF_FEW:g} in one of fewer "
-    f"than {FEW} values)."
+    f"than {FEW} values, {100 * SLACK_OF_BIAS:g} in the mean of the signed errors)."
 )
 
 
@@ -82,7 +82,8 @@ def locked_anew(bundle: Path, data: Path | None, lock: Path = LOCK) -> str:
     digests, figures = judged(bundle, data, None)
     left_out = [] if before is None else [name for name in before.cases if name not in digests]
     if left_out:
-        raise ValueError(f"not judged, no data: {', '.join(left_out)}; the lock must not lose them")
+        words = "in the lock but not judged, for want of data or because it is gone from the gate"
+        raise ValueError(f"{words}: {', '.join(left_out)}; give --data, or take it out of {lock.name} by hand if that is meant")
     told = reasons(figures, before) if before is not None and before.cases == digests else []
     if told:
         raise ValueError("; ".join(told))
