@@ -241,16 +241,20 @@ def budgets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def large_errors(rows: list[dict[str, Any]]) -> str:
-    """Return in words how often the truth of regions without a flag is more than 20 % of the stated dose away, against what was stated."""
-    own = [row for row in rows if not row["flags"]]
-    seen, expected = sum(abs(row["ratio"] - 1) > LARGE_ERROR for row in own), sum(row["stated off"] for row in own)
-    low, high = stats.binom.interval(0.95, len(own), min(expected / max(len(own), 1), 1.0))
+    """Return in words how often the true dose is more than 20 % of the stated one away from it, against what was stated."""
+    unflagged = [row for row in rows if not row["flags"]]
+    if not unflagged:
+        return f"No region is without a flag that asks for a look. Of all, {_off(rows)}."
+    return f"Of regions without a flag that asks for a look, {_off(unflagged)}. Of all, flagged ones too, {_off(rows)}."
+
+
+def _off(rows: list[dict[str, Any]]) -> str:
+    seen, expected = sum(abs(row["ratio"] - 1) > LARGE_ERROR for row in rows), sum(row["stated off"] for row in rows)
+    low, high = stats.binom.interval(0.95, len(rows), min(expected / len(rows), 1.0))
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
-        f"Of {len(own)} regions without a flag that asks for a look {seen} have a true dose more than {LARGE_ERROR:.0%} of the stated one "
-        f"away from it; {expected:.1f} were stated "
-        f"(95 % binomial interval {low:.0f} to {high:.0f}): {agrees}. "
-        "Regions of one patient share errors, which that interval does not know."
+        f"{seen} of {len(rows)} have a true dose more than {LARGE_ERROR:.0%} of the stated one away from it, and {expected:.1f} were stated "
+        f"(95 % binomial interval {low:.0f} to {high:.0f}, which does not know that regions of one patient share errors): {agrees}"
     )
 
 

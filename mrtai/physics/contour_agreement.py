@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrtai.physics.resample import cropped, index_map
+from mrtai.physics.similarity import dice
 from mrtai.values.compared_maps import ContourAgreement
 from mrtai.values.grid import Array, Grid
 
@@ -20,12 +21,6 @@ def contour_agreement(auto: Mask, auto_grid: Grid, manual: Mask, manual_grid: Gr
     ours, theirs, grid = on_one_grid(auto, auto_grid, manual, manual_grid)
     distances = surface_distances_mm(ours, theirs, grid.spacing_mm)
     return ContourAgreement(dice(ours, theirs), *distances, ratio)
-
-
-def dice(one: Mask, other: Mask) -> float:
-    """Return 2 |A ∩ B| / (|A| + |B|) of two masks of one shape; 0 where both are empty."""
-    both = int(one.sum()) + int(other.sum())
-    return 2.0 * int((one & other).sum()) / both if both else 0.0
 
 
 def surface_distances_mm(one: Mask, other: Mask, spacing_mm: Array) -> tuple[float | None, float | None]:

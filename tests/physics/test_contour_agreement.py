@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from mrtai.physics.contour_agreement import contour_agreement, dice, on_one_grid, surface_distances_mm
+from mrtai.physics.contour_agreement import contour_agreement, on_one_grid, surface_distances_mm
+from mrtai.physics.similarity import dice
 from mrtai.values.grid import Grid
 
 SPACING = np.array([2.0, 3.0, 5.0])  # x, y, z
