@@ -253,8 +253,8 @@ def _off(rows: list[dict[str, Any]]) -> str:
     low, high = stats.binom.interval(0.95, len(rows), min(expected / len(rows), 1.0))
     agrees = "agrees" if low <= seen <= high else "does not agree"
     return (
-        f"{seen} of {len(rows)} have a true dose more than {LARGE_ERROR:.0%} of the stated one away from it, and {expected:.1f} were stated "
-        f"(95 % binomial interval {low:.0f} to {high:.0f}, which does not know that regions of one patient share errors): {agrees}"
+        f"{seen} of {len(rows)} have a true dose more than {LARGE_ERROR:.0%} of the stated one away from it, and {expected:.1f} were "
+        f"stated (95 % binomial interval {low:.0f} to {high:.0f}, which does not know that regions of one patient share errors): {agrees}"
     )
 
 
