@@ -74,7 +74,8 @@ def test_a_dose_without_statistics_leaves_no_others_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ("region,time_h,activity_mbq,activity_sd_mbq\nliver,24,88,1,4,4\n", "line 2 has too many fields; found 6 fields for 4 columns"),
+        ("region,time_h,activity_mbq,activity_sd_mbq\nliver,24,88,1,4,4\n", "line 2 has too many fields; found 2 beyond the named columns"),
+        ("region,time_h,activity_mbq,activity_sd_mbq,\nliver,24,88,1,4\n", "line 2 has too many fields; found 1 beyond the named columns"),
         ("region,time_h,activity_mbq,activity_sd\nliver,24,88,1\n", "found unknown: 'activity_sd'"),
         ("region,time_h,activity_mbq,activity_mbq\nliver,24,88,1\n", "found twice: activity_mbq"),
     ],
@@ -84,6 +85,11 @@ def test_a_table_that_would_be_read_otherwise_than_meant_is_refused(tmp_path, ca
     assert main(["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out", str(tmp_path / "fits.json")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "fits.json").exists()
+
+
+def test_empty_columns_at_the_end_of_a_spreadsheets_lines_are_passed_over(tmp_path):
+    (tmp_path / "tacs.csv").write_text("region,time_h,activity_mbq,activity_sd_mbq,,\nliver,24,88,4,,\nliver,96,40,2,,\n")
+    assert main(["fit", str(tmp_path / "tacs.csv"), "--nuclide", "Lu-177", "--out", str(tmp_path / "fits.json")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ OF_PLACES: Final = frozenset(
 )
 """What the operating system refuses because of where or by whom something is read or written: no fault of ours."""
 
-
 OURS: Final = Path(__file__).resolve().parents[1]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mrtai.io.protocols import load_protocol, shipped_protocols
 from mrtai.io.results import require_valid
-from mrtai.physics.cumulative import with_stated_sd
+from mrtai.physics.cumulative import first_order_bed_sd_gy, with_stated_sd
 from mrtai.physics.radiobiology import eqd2_gy
 from mrtai.physics.region_uncertainty import LEANING
 from mrtai.physics.uncertainty import COMMON_TO_REGIONS
@@ -121,8 +121,7 @@ def _biological(dose: Uncertain, lq: Json) -> dict[str, Uncertain]:
     if None not in (lq["bed_gy"], lq["g"], lq["alpha_beta_gy"]):
         bed_sd_gy = lq.get("bed_sd_gy")
         if bed_sd_gy is None and dose.sd_gy is not None:
-            # of a case that states none: to first order, kinetics and α/β taken as exact
-            bed_sd_gy = (1.0 + 2.0 * lq["g"] * dose.value_gy / lq["alpha_beta_gy"]) * dose.sd_gy
+            bed_sd_gy = first_order_bed_sd_gy(dose.value_gy, dose.sd_gy, lq["g"], lq["alpha_beta_gy"])
         values[BED] = with_stated_sd(lq["bed_gy"], bed_sd_gy, dose)
         if lq["eqd2_gy"] is not None:
             values[EQD2] = with_stated_sd(lq["eqd2_gy"], None if bed_sd_gy is None else eqd2_gy(bed_sd_gy, lq["alpha_beta_gy"]), dose)

@@ -44,8 +44,9 @@ def read_curves(path: Path) -> list[Curve]:
         raise _bad(path, f"columns {', '.join(sorted(missing))} are missing", str(table.fieldnames), f"use {','.join(COLUMNS)}")
     _require_plain_headings(path, table.fieldnames or ())
     for number, row in enumerate(table, start=2):
-        if None in row:
-            found = f"{len(row) - 1 + len(row[None])} fields for {len(row) - 1} columns"
+        beyond = [*(row.get(None) or ()), *(value or "" for name, value in row.items() if name is not None and not name.strip())]
+        if any(value.strip() for value in beyond):
+            found = f"{sum(value.strip() != '' for value in beyond)} beyond the named columns"
             raise _bad(path, f"line {number} has too many fields", found, "write numbers with a decimal point, and one field a column")
         if not (row["region"] or "").strip():
             raise _bad(path, f"line {number} has no region", repr(row["region"]), "name the region")

@@ -51,6 +51,11 @@ def with_stated_sd(value_gy: float, sd_gy: float | None, dose: Uncertain) -> Unc
     return Uncertain(value_gy, sd_gy, common * (sd_gy or 0.0))
 
 
+def first_order_bed_sd_gy(dose_gy: float, dose_sd_gy: float, g: float, alpha_beta_gy: float) -> float:
+    """Return u(BED) = (1 + 2 G D / (α/β)) u(D), kinetics and α/β taken as exact: of a cycle that states no uncertainty of its BED."""
+    return (1.0 + 2.0 * g * dose_gy / alpha_beta_gy) * dose_sd_gy
+
+
 def cumulated(cycles: Iterable[CountedCycle], limits: Mapping[str, CumulativeLimit], protocol: str | None) -> Cumulative:
     """Return the sums over one patient's ``cycles``; ``limits`` are by region name or union, of the ``protocol`` named.
 

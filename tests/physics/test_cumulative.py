@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mrtai.physics.cumulative import cumulated, summed, with_stated_sd
+from mrtai.physics.cumulative import cumulated, first_order_bed_sd_gy, summed, with_stated_sd
 from mrtai.physics.radiobiology import bed_gy
 from mrtai.values.cumulative import BED, DOSE, EQD2, CountedCycle, CycleRegion, Uncertain
 from mrtai.values.protocol import CumulativeLimit
@@ -21,8 +21,7 @@ def region(name, dose_gy, *, kind="organ", uid=None, relative_sd=0.1, common=0.0
     dose = Uncertain(dose_gy, relative_sd * dose_gy, common * dose_gy)
     values = {DOSE: dose}
     if ab is not None:
-        # u(BED) = (1 + 2 G D / (α/β)) u(D), to first order
-        bed, bed_sd = bed_gy(dose_gy, G, ab), (1 + 2 * G * dose_gy / ab) * relative_sd * dose_gy
+        bed, bed_sd = bed_gy(dose_gy, G, ab), first_order_bed_sd_gy(dose_gy, relative_sd * dose_gy, G, ab)
         values[BED] = with_stated_sd(bed, bed_sd, dose)
         values[EQD2] = with_stated_sd(bed / (1 + 2 / ab), bed_sd / (1 + 2 / ab), dose)
     return CycleRegion(name, kind, members, uid, False, values, alpha_beta_gy=ab)
@@ -65,6 +64,12 @@ def test_of_the_stated_uncertainty_of_bed_as_much_is_common_as_of_the_doses():
     # equal cycles, all of it in common: the sum is as uncertain as the cycles together
     assert summed([with_stated_sd(6.2, 0.8, Uncertain(5.0, 0.5, 0.5))] * 3).sd_gy == pytest.approx(3 * 0.8)
     assert with_stated_sd(6.2, None, Uncertain(5.0, None)).sd_gy is None
+
+
+def test_the_uncertainty_of_a_bed_that_states_none_is_that_of_a_small_change_of_dose():
+    small = 1e-4
+    change = bed_gy(5.0 + small, G, KIDNEY_AB) - bed_gy(5.0, G, KIDNEY_AB)
+    assert first_order_bed_sd_gy(5.0, small, G, KIDNEY_AB) == pytest.approx(change, rel=1e-4)
 
 
 def test_bed_is_summed_per_cycle_and_is_not_the_bed_of_the_summed_dose():
