@@ -1,6 +1,6 @@
 """How well the lesion network draws: writes ``docs/validation/lesions.md`` and the figures of the model card.
 
-    python -m benchmarks.lesions --work FOLDER --sts FOLDER [--whole-body ZIP]
+    python -m benchmarks.lesions --work FOLDER --sts FOLDER [--whole-body ZIP] [--cases FOLDER]
 
 Measures what ``training.lesions.train --folds`` left in the work folder (what ``training.lesions.measure`` measured there already is
 taken): Dice on soft-tissue sarcomas by networks that never saw the patient, against the best fixed threshold; detection and false
@@ -19,14 +19,15 @@ from rich.progress import track
 
 from mrtai.engines.prepare import on_lattice
 from training.card import table
-from training.lesions.data import sts_scans
+from training.lesions.data import case_scans, sts_scans
 from training.lesions.evaluate import OF_MAXIMUM, SUV, UNSEEN, Counted, Shares, counted, detected, drawn
 from training.lesions.export import AIMED_AT, BODIES, SARCOMAS
-from training.lesions.measure import bodies, network, on_whole_body, read, sarcomas, written
+from training.lesions.measure import bodies, network, on_cases, on_whole_body, read, sarcomas, written
 from training.lesions.virtual import virtual_scan
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "validation" / "lesions.md"
 VIRTUAL_SEED: Final = 6000
+CASES: Final = "Real SPECT of one patient"
 Rows = list[dict[str, Any]]
 
 SOURCE: Final = (
@@ -54,6 +55,10 @@ millimetres and one in twenty missing; bowel, heart, brain and glands have no co
 under its clinical scanner, other code than made the training data, with true organ contours and lesions of 5 to 40 mL.
 """,
     "By size and contrast": "Lesions found of those there, with organs drawn. Contrast is to the tissue around the lesion, before blur.",
+    CASES: """
+177Lu-DOTATATE SPECT that a person drew lesions on and no training saw, without CT and without contours of organs: liver, kidneys, spleen,
+bowel and bladder are all in view.
+""",
     "One real whole-body PET": """
 FDG, patient STS_001, by the network of the fold that never saw it, without CT and without contours of organs: brain, heart, kidneys,
 bowel and bladder are all in view. One patient, so an illustration.
@@ -149,7 +154,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def measured(work: Path, sts: Path, whole_body: Path | None, count: int) -> dict[str, Rows]:
+def measured(work: Path, sts: Path, whole_body: Path | None, cases: Path | None, count: int) -> dict[str, Rows]:
     """Return all tables by their heading; those of sarcomas where the networks of the folds are there, or were measured."""
     final = work / "final" / "weights.pt"
     tables: dict[str, Rows] = {}
@@ -163,6 +168,8 @@ def measured(work: Path, sts: Path, whole_body: Path | None, count: int) -> dict
     outcomes["virtual patients, SPECT/CT"] = on_virtual(network(final), count)
     tables[BODIES] = [detection_row(name, of) for name, of in outcomes.items()]
     tables["By size and contrast"] = [row for name in AIMED_AT for row in by_size(name, outcomes[name])]
+    if cases is not None or (work / "cases.json").exists():
+        tables[CASES] = kept(work / "cases.json", lambda: on_cases(case_scans(cases), final) if cases else [])
     if whole_body is not None and patients:
         tables["One real whole-body PET"] = kept(work / "whole_body.json", lambda: on_whole_body(whole_body, sts_scans(sts), work))
     return tables | ({"Patients": patients} if patients else {})
@@ -183,10 +190,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts", type=Path, required=True)
     parser.add_argument("--whole-body", type=Path, help="zip of the whole-body PET of STS_001")
+    parser.add_argument("--cases", type=Path, help="reviewed cases that were not learned from")
     parser.add_argument("--bodies", type=int, default=20)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    tables = measured(asked.work, asked.sts, asked.whole_body, asked.bodies)
+    tables = measured(asked.work, asked.sts, asked.whole_body, asked.cases, asked.bodies)
     (asked.work / "evaluation.json").write_text(json.dumps({name: rows for name, rows in tables.items() if name != "Patients"}, indent=2))
     PAGE.write_text(page(tables), encoding="utf-8")
     print(page(tables))

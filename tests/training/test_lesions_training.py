@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -29,8 +30,10 @@ from training.lesions.data import (
 )
 from training.lesions.evaluate import counted, drawn
 from training.lesions.export import BODIES, SARCOMAS, caution, write
+from training.lesions.model import LesionNet
 from training.lesions.patches import OUTSIDE, batch
 from training.lesions.simulated import lump, scan
+from training.lesions.start import begun_from
 
 TINY = loop.Settings(steps=4, batch=2, edge=16, coarser=1, channels=(4, 8, 8), seed=3)
 GRID = Grid.axial((20, 24, 22), (4.8, 4.8, 3.0))
@@ -172,6 +175,39 @@ def test_a_finished_network_becomes_a_bundle_that_is_verified(exported):
     assert parity.largest_difference <= 1e-3
     assert bundle.contract == LESION_CONTRACT
     assert dict(bundle.classes) == {1: "lesion"}
+
+
+def test_an_exported_network_can_be_gone_on_from(exported, volume):
+    images = [batch([], [volume], size=2, edge=32, key=(5, number))[0] for number in range(3)]
+    file, network = exported[1].weights, LesionNet(TINY.channels)
+    begun_from(file, network, images)
+    session = onnxruntime.InferenceSession(file)
+    answer = session.run(None, {session.get_inputs()[0].name: images[0][:1].numpy()})[0]
+    with torch.no_grad():
+        assert np.allclose(network.eval()(images[0][:1]).numpy(), answer, atol=1e-4)
+        # a norm has statistics again: those of what it sees in these images
+        seen = []
+        network.fine[1].adn.N.register_forward_pre_hook(lambda norm, values: seen.append(values[0]))
+        network(torch.cat(images))
+    assert torch.allclose(seen[0].mean((0, 2, 3, 4)), network.fine[1].adn.N.running_mean, atol=1e-4)
+    assert torch.allclose(seen[0].var((0, 2, 3, 4)), network.fine[1].adn.N.running_var, rtol=1e-3)
+
+
+def test_weights_of_another_network_are_refused(exported, volume):
+    images = [batch([], [volume], size=1, edge=32, key=(5, 0))[0]]
+    for network in (LesionNet((4, 8, 16)), LesionNet((4, 8, 8, 8))):
+        with pytest.raises(ValueError, match="holds no weights of this network"):
+            begun_from(exported[1].weights, network, images)
+
+
+@pytest.mark.slow
+def test_a_department_goes_on_from_exported_weights(tmp_path, exported, volume, monkeypatch):
+    monkeypatch.setattr(loop, "FURTHER", TINY)
+    monkeypatch.setattr(loop, "simulated_volumes", lambda seeds, work: [volume])
+    monkeypatch.setattr(loop, "real_volumes", partial(real_volumes, copies=1))
+    weights = loop.trained_further(loop.Plan(tmp_path), [patient()], exported[1].weights)
+    events = [json.loads(line) for line in (tmp_path / "final" / "log.jsonl").read_text().splitlines()]
+    assert weights == tmp_path / "final" / "weights.pt" and events[0]["data"].keys() == {"pet", "case"}
 
 
 def test_a_mirrored_patient_has_mirrored_lesions(exported):

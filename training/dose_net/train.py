@@ -18,6 +18,7 @@ import torch
 from training.checkpoint import keep
 from training.dose_net.data import HELD_OUT_SEED, Pair, read
 from training.dose_net.model import CHANNELS, DoseNet
+from training.precision import mixed
 
 PATCH: Final = (48, 48, 48)
 AIR: Final = 255
@@ -156,7 +157,7 @@ def train(work: Path, settings: Settings) -> Path:
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * min(step / WARM_UP, 1.0) * max(1 - done, 0.02) ** 0.9
             maps, regions = cases.batch(step)
-            with torch.autocast(settings.device.split(":")[0], dtype=torch.bfloat16):
+            with mixed(settings.device):
                 answer = net(maps[:, :-3].float().contiguous(memory_format=torch.channels_last_3d))
             parts = loss(answer.float(), maps[:, -3:], regions)
             total = parts["voxel"] + 2 * parts["region"] + 0.2 * parts["likelihood"]

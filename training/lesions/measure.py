@@ -1,6 +1,6 @@
 """Measures trained networks where they were trained: writes ``sarcomas.json`` and ``bodies.json`` into the work folder.
 
-    python -m training.lesions.measure --work FOLDER --sts FOLDER [--device cuda --processes 5]    # figures for benchmarks.lesions
+    python -m training.lesions.measure --work FOLDER --sts FOLDER [--cases FOLDER] [--device cuda --processes 5]    # for benchmarks.lesions
     python -m training.lesions.measure --work FOLDER --choose                                      # detection by operating point
 
 The operating point (``mrtai.physics.lesion_score``) is chosen by the second, on seeds that neither training nor the figures see.
@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,9 +27,11 @@ from mrtai.io.nifti import read_image
 from mrtai.values.grid import Grid
 from mrtai.values.image import Quantity
 from training.lesions import simulated
-from training.lesions.data import Scan, held_out_groups, sts_scans
+from training.lesions.data import Scan, case_scans, held_out_groups, sts_scans
 from training.lesions.evaluate import (
+    ANYWHERE,
     CHOOSING,
+    COVERED,
     OURS,
     UNSEEN,
     Counted,
@@ -114,22 +116,34 @@ def on_whole_body(source: Path, scans: Sequence[Scan], work: Path, device: str =
     """Return what a network that never saw the patient draws on the whole-body PET, without CT and without organs."""
     scan = next(scan for scan in scans if scan.patient == WHOLE_BODY_PATIENT)
     net = network(work / f"fold-{_fold_of(scans)[scan.patient]}" / "weights.pt", device)
-    mask, grid = drawn(net, read_pet(source))
+    return [against(net, replace(scan, uptake=read_pet(source), ct=None))]
+
+
+def on_cases(scans: Sequence[Scan], weights: Path, device: str = "cpu") -> list[dict[str, Any]]:
+    """Return what the network draws on reviewed cases that it did not learn from, without contours of organs: one row for each scan."""
+    net = network(weights, device)
+    return [{"image": f"scan {number}"} | against(net, scan) for number, scan in enumerate(scans, start=1)]
+
+
+def against(net: Shares, scan: Scan) -> dict[str, Any]:
+    """Return how what a network draws on a whole image agrees with what a person drew there."""
+    mask, grid = drawn(net, scan.uptake, scan.ct)
     truth = on_lattice(*scan.lesion, grid, 0.0) >= 0.5
-    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    pieces, count = ndimage.label(mask, ANYWHERE)
     true = set(np.unique(pieces[truth]).tolist()) - {0}
     sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_ml
     wrong = sorted((float(sizes[n]) for n in range(1, count + 1) if n not in true), reverse=True)
+    lesions, there = ndimage.label(truth, ANYWHERE)
+    found = ndimage.mean(mask, lesions, np.arange(1, there + 1))
     tumour = np.isin(pieces, list(true))
-    return [
-        {
-            "tumour found": f"{(mask & truth).sum() / truth.sum():.0%} of it",
-            "Dice of its piece": f"{2 * (tumour & truth).sum() / max(tumour.sum() + truth.sum(), 1):.2f}",
-            "pieces elsewhere": len(wrong),
-            "of more than 5 mL": sum(ml > 5 for ml in wrong),
-            "largest [mL]": ", ".join(f"{ml:.0f}" for ml in wrong[:6]) or "–",
-        }
-    ]
+    return {
+        "lesions found": f"{int((found >= COVERED).sum())} of {there}",
+        "of their volume": f"{(mask & truth).sum() / truth.sum():.0%}",
+        "Dice of their pieces": f"{2 * (tumour & truth).sum() / max(tumour.sum() + truth.sum(), 1):.2f}",
+        "pieces elsewhere": len(wrong),
+        "of more than 5 mL": sum(ml > 5 for ml in wrong),
+        "largest [mL]": ", ".join(f"{ml:.0f}" for ml in wrong[:6]) or "–",
+    }
 
 
 def bodies(
@@ -191,6 +205,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts", type=Path)
     parser.add_argument("--whole-body", type=Path, help="PET of STS_001: NIfTI, or a zip of DICOM")
+    parser.add_argument("--cases", type=Path, help="reviewed cases that were not learned from")
     parser.add_argument("--bodies", type=int, default=20)
     parser.add_argument("--choose", action="store_true", help="tell detection at many operating points, on seeds made for that")
     parser.add_argument("--device", default="cpu")
@@ -206,6 +221,8 @@ def main() -> None:
         (asked.work / "sarcomas.json").write_text(json.dumps(sarcomas(scans, asked.work, **where)))
     if scans and asked.whole_body:
         (asked.work / "whole_body.json").write_text(json.dumps(on_whole_body(asked.whole_body, scans, asked.work, asked.device)))
+    if asked.cases:
+        (asked.work / "cases.json").write_text(json.dumps(on_cases(case_scans(asked.cases), final, asked.device)))
     found = bodies(UNSEEN, asked.bodies, final, **where)
     (asked.work / "bodies.json").write_text(json.dumps(written(found)))
 

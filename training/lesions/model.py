@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mrtai.engines.lesion_input import LESION_CONTRACT
 from mrtai.engines.prepare import filled_up
+from training.precision import mixed
 
 CHANNELS: Final = (24, 48, 96, 128, 160)
 CLASSES: Final = ("background", "lesion")
@@ -55,7 +56,7 @@ def shares(network: torch.nn.Module, image: NDArray[np.float32]) -> NDArray[np.f
     # as far as the windows of the engine reach, so that both see the same rim
     padded = filled_up(image, [max(64, -(-n // 16) * 16) for n in image.shape[1:]], LESION_CONTRACT.channels)
     device = next(network.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.inference_mode(), mixed(device.type):
         seen = torch.from_numpy(padded[None]).to(device)
         both = [torch.softmax(network.eval()(one).float(), dim=1) for one in (seen, seen.flip(-1))]
     z, y, x = image.shape[1:]

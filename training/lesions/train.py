@@ -1,9 +1,11 @@
 """Trains `lesions`: one loop, resumable, the same again for the same seed.
 
     python -m training.lesions.train --work FOLDER --sts FOLDER [--cases FOLDER] [--folds] [--device cuda --seconds 400]
+    python -m training.lesions.train --work FOLDER --cases FOLDER --start models/lesions/models/model.onnx --seconds 3600
 
 First on simulated bodies alone the coarse part of the network (``base``, ``base-more``), then all of it (``base-longer``); then all of
-it on real and simulated by halves: on all real patients (``final``), and on all but those of each fold. Volumes and checkpoints lie in
+it on real and simulated by halves: on all real patients (``final``), and on all but those of each fold. The second form leaves out what
+is simulated alone and goes on from exported weights, as a department would that has corrected some cases. Volumes and checkpoints lie in
 the work folder; the same command goes on from the last checkpoint after a kill.
 """
 
@@ -36,6 +38,8 @@ from training.lesions.data import (
 )
 from training.lesions.model import CHANNELS, LesionNet
 from training.lesions.patches import batch
+from training.lesions.start import begun_from
+from training.precision import mixed
 
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50
@@ -79,6 +83,9 @@ are being made."""
 TUNED: Final = Settings(steps=800, coarser=1, learning_rate=1e-3, seed=10)
 """On real and simulated by halves."""
 
+FURTHER: Final = Settings(steps=1200, batch=6, coarser=1, learning_rate=7e-4, averaging=0.99, seed=11)
+"""On real and simulated by halves, from exported weights; small batches, so that an hour of a CPU has some hundred steps."""
+
 LEAST_S: Final = 1e-3
 """Seconds of a run whose time is over before it begins: one step."""
 
@@ -119,7 +126,7 @@ def train(folder: Path, real: Sequence[Volume], made: Sequence[Volume], settings
             # drawn from seed and step alone: a resumed training sees what an uninterrupted one sees
             patches = batch(real, made, size=settings.batch, edge=settings.edge, key=(settings.seed, step), device=settings.device)
             seen, truth = _coarser(*patches, settings)
-            with torch.autocast(settings.device, dtype=torch.bfloat16):
+            with mixed(settings.device):
                 scores = network.train()(seen, settings.coarser)  # (batch, classes, z, y, x)
             loss = loss_of(scores.float(), truth)
             optimizer.zero_grad(set_to_none=True)
@@ -156,7 +163,7 @@ def measure_statistics(
         # steps that no training reaches, so other patches
         key = (settings.seed, 2**31 + number)
         patches = batch(real, made, size=settings.batch, edge=settings.edge, key=key, device=settings.device)
-        with torch.no_grad(), torch.autocast(settings.device, dtype=torch.bfloat16):
+        with torch.no_grad(), mixed(settings.device):
             network.train()(_coarser(*patches, settings)[0], settings.coarser)
     for norm in norms:
         norm.momentum = 0.1
@@ -235,6 +242,19 @@ def all_trained(plan: Plan, scans: Sequence[Scan], *, with_folds: bool = False) 
         train(plan.work / name, seen, made, plan.settings(name, TUNED), start=base)
 
 
+def trained_further(plan: Plan, scans: Sequence[Scan], exported: Path) -> Path:
+    """Train on from an exported network and return the path of the finished weights; the whole time is for this run."""
+    made, real = simulated_volumes(plan.seeds, plan.work), real_volumes(scans, plan.work)
+    start, seconds = plan.work / "start.pt", max(plan.deadline_s - time.time(), LEAST_S)
+    settings = replace(FURTHER, device=plan.device, threads=plan.threads, seconds=seconds)
+    if not start.exists():
+        network = LesionNet(settings.channels)
+        keys = ((settings.seed, 2**32 + number) for number in range(8))  # of no step
+        begun_from(exported, network, (batch(real, made, size=settings.batch, edge=settings.edge, key=key)[0] for key in keys))
+        keep(start, network.state_dict())
+    return train(plan.work / "final", real, made, settings, start=start)
+
+
 def smoke(work: Path) -> Path:
     """Return the weights of the whole path on tiny data made here."""
     coarse, full = (Settings(steps=6, batch=2, edge=16, coarser=coarser, channels=(4, 8, 8)) for coarser in (2, 1))
@@ -251,6 +271,7 @@ def main() -> None:
     parser.add_argument("--sts", type=Path, help="folder of soft-tissue sarcomas, STS_<n>/pet_suv.nii.gz")
     parser.add_argument("--cases", type=Path, help="folder of reviewed cases")
     parser.add_argument("--folds", action="store_true", help="also a network for each fifth of the patients of --sts, who are held out")
+    parser.add_argument("--start", type=Path, help="exported ONNX file to go on from, as a department would")
     parser.add_argument("--prepare", action="store_true", help="make the volumes and stop")
     parser.add_argument("--processes", type=int, default=1, help="that make volumes")
     parser.add_argument("--device", default="cpu")
@@ -264,10 +285,15 @@ def main() -> None:
         return
     if asked.folds and not asked.sts:
         parser.error("--folds holds out patients of --sts: give that folder too")
+    if asked.start and asked.folds:
+        parser.error("--folds begins with networks that saw no patient: exported weights saw them all")
     plan = Plan(asked.work, asked.device, asked.threads, time.time() + asked.seconds, range(asked.bodies))
     scans = [*(sts_scans(asked.sts) if asked.sts else []), *(case_scans(asked.cases) if asked.cases else [])]
     if asked.prepare:
         prepare(asked.work, plan.seeds, scans, asked.processes)
+        return
+    if asked.start:
+        print(trained_further(plan, scans, asked.start))
         return
     all_trained(plan, scans, with_folds=asked.folds)
 

@@ -27,6 +27,7 @@ from training.organs.batches import Batches, Torsos
 from training.organs.data import HELD_OUT, PATCH, Bytes, Drawn, read_anatomies, read_cases, read_contours, split
 from training.organs.model import CHANNELS, OrganNet, begun_from
 from training.organs.tissues import CLASSES, UNKNOWN
+from training.precision import mixed
 
 SAVE_EVERY: Final = 200
 WARM_UP: Final = 100
@@ -122,7 +123,7 @@ def _trained(net: OrganNet, work: Path, batches: Batches, stage: Stage, settings
         for step, (image, labels) in enumerate(_loader(batches, range(start, stage.steps) if done < 1 else range(0)), start=start + 1):
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * _rate(step - 1, done)
-            with torch.autocast(settings.device, dtype=torch.bfloat16):
+            with mixed(settings.device):
                 scores = net(image, stage.coarser)
             value = loss(scores.float(), labels)
             optimizer.zero_grad(set_to_none=True)
