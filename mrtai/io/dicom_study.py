@@ -247,9 +247,12 @@ def _timing_flags(scan: Scan, settled: Settled, reference: DecayReference) -> tu
     if scan.from_series_time:
         text = "The header has no acquisition time; the time of the series was taken as the start."
         flags.append(Flag("START_FROM_SERIES_TIME", Severity.REVIEW, text, "State started_at in study.toml."))
-    if reference is DecayReference.AVERAGE and series_seconds(scan.series) is None:
-        text = "Values are averages over an acquisition whose duration the header does not state; its decay was not corrected."
-        flags.append(Flag("DURATION_UNKNOWN", Severity.REVIEW, text, "Export ActualFrameDuration (0018,1242)."))
+    if series_seconds(scan.series) is None:
+        severity, text = Severity.INFO, "The header does not state how long the scan took; nothing was computed from it."
+        if reference is DecayReference.AVERAGE:
+            severity = Severity.REVIEW
+            text = "Values are averages over an acquisition whose duration the header does not state; its decay was not corrected."
+        flags.append(Flag("DURATION_UNKNOWN", severity, text, "Export ActualFrameDuration (0018,1242)."))
     return (*flags, *unproven_reference(scan.series, scan.person))
 
 

@@ -22,6 +22,13 @@ from mrtai.values.study import Administration, Cycle, InputFile, TimePoint
 
 WHERE: Final = "study.toml"
 
+NO_DURATION: Final = Flag(
+    "DURATION_UNKNOWN",
+    Severity.INFO,
+    "NIfTI does not say how long the scan took; voxels were read as activity at its start.",
+    "Correct for decay during the scan before the export.",
+)
+
 
 def is_nifti_study(stated: StatedStudy) -> bool:
     """Say whether ``study.toml`` names NIfTI files."""
@@ -99,7 +106,7 @@ def _time_point(folder: Path, index: int, scan: StatedScan, administration: Admi
         series_uid_sha256=files[0].sha256,
         decay_referred_to=reference,
         calibration=WHERE,
-        flags=(*negative_voxels(spect), *_zone_flag(scan, administration)),
+        flags=(*negative_voxels(spect), *_zone_flag(scan, administration), NO_DURATION),
     )
     return point, files
 

@@ -37,6 +37,7 @@ def test_scans_come_in_order_of_time_with_summer_time_counted(tmp_path):
     assert [point.t_h for point in cycle.time_points] == [24.0, 28 * 24 - 1.0]
     assert cycle.time_points[0].spect.voxels.max() == 100.0
     assert cycle.time_points[0].calibration == "study.toml"
+    assert [flag.code for flag in cycle.time_points[0].flags] == ["DURATION_UNKNOWN"]
     assert [file.name for file in cycle.inputs] == ["scan 1 spect", "scan 1 ct", "scan 2 spect", "scan 2 ct", "study.toml"]
     assert cycle.pseudonym == read(tmp_path).pseudonym
 

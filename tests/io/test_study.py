@@ -198,6 +198,16 @@ def test_summer_time_between_injection_and_scan_takes_an_hour(tmp_path):
     assert read(tmp_path).time_points[0].t_h == 23.0
 
 
+def test_a_scan_whose_length_nobody_states_says_so(tmp_path):
+    series = pt_series(start_of(24))
+    for header in series:
+        del header.ActualFrameDuration
+    save(tmp_path, series)
+    point = read(tmp_path).time_points[0]
+    assert point.duration_s is None
+    assert [(flag.code, flag.severity.value) for flag in point.flags] == [("DURATION_UNKNOWN", "info")]
+
+
 def test_a_zone_on_one_side_only_reads_both_as_wall_time(tmp_path):
     save(tmp_path, pt_series(start_of(24)))
     (tmp_path / "study.toml").write_text('administered_at = "2026-03-02T09:30:00+01:00"\n')
