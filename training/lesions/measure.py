@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrtai.engines.prepare import Map, on_lattice
+from mrtai.engines.prepare import on_lattice
 from mrtai.io.nifti import read_image
 from mrtai.values.grid import Grid
 from mrtai.values.image import Quantity
@@ -96,7 +97,7 @@ def sarcomas(scans: Sequence[Scan], work: Path, device: str = "cpu", processes: 
         return [one.result() for one in asked]
 
 
-def read_pet(source: Path) -> Map:
+def read_pet(source: Path) -> tuple[NDArray[np.float32], Grid]:
     """Return a NIfTI PET, or a DICOM series in one zip, as numbers in its own unit; the scale does not matter to the network."""
     if source.suffix != ".zip":
         image = read_image(source, Quantity.ACTIVITY_CONCENTRATION)
