@@ -1,16 +1,15 @@
 """From a case to the archive: objects are written, proven, put in place, and only then sent."""
 
 import json
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from mrtai.io.atomic import put_in_place
+from mrtai.io.atomic import whole_folder
 from mrtai.io.dicom_source import read_source
 from mrtai.io.dicom_write import Choices, write_objects
 from mrtai.io.hashes import file_sha256
@@ -38,21 +37,15 @@ def export_case(folder: Path, study: Path, choices: Choices, progress: Callable[
     case = read_case(folder)
     source = read_source(study, case.results, case.manifest, load_key())
     out = folder / "dicom"
-    token = secrets.token_hex(4)
-    partial = folder / f".dicom.partial-{token}"
-    try:
-        partial.mkdir()
+    with ExitStack() as until_in_place, whole_folder(out) as partial:
         files = write_objects(case, source, partial, choices, lambda name: progress(f"wrote {name}", 0.5))
         proven = count(1)
         proof = prove(files, case, source, choices, progress=lambda name: progress(f"proved {name}", 0.5 + 0.5 * next(proven) / len(files)))
         (partial / PROOF).write_text(json.dumps(_record(case, choices, files, proof), indent=1) + "\n", "utf-8")
-        with sole_sender(out / JOURNAL) if out.exists() else nullcontext():  # none is sending from what is replaced
-            if (out / JOURNAL).is_file():
-                shutil.copy2(out / JOURNAL, partial / JOURNAL)
-            put_in_place(partial, out, folder / f".dicom.old-{token}")
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if out.exists():
+            until_in_place.enter_context(sole_sender(out / JOURNAL))  # none is sending from what is replaced
+        if (out / JOURNAL).is_file():
+            shutil.copy2(out / JOURNAL, partial / JOURNAL)
     return out
 
 

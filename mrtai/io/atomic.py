@@ -1,11 +1,20 @@
 """Files appear whole or not at all."""
 
+import glob
 import os
+import secrets
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from mrtai.values.refusal import DosimetryError
+
+ABANDONED_AFTER_S: Final = 24 * 3600.0
+"""No folder is under way for so long: what is older was left by a run that was killed."""
 
 
 def require_places(*paths: Path) -> None:
@@ -41,6 +50,26 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``out`` to write into, which takes its place at the end; where anything fails, it is gone instead.
+
+    So is what a run that was killed left there more than ``ABANDONED_AFTER_S`` ago.
+    """
+    token = secrets.token_hex(4)
+    partial = out.with_name(f".{out.name}.partial-{token}")
+    for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

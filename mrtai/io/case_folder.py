@@ -2,15 +2,13 @@
 
 import csv
 import json
-import secrets
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from mrtai.io.atomic import put_in_place, write_bytes
+from mrtai.io.atomic import whole_folder, write_bytes
 from mrtai.io.cumulative import with_earlier
 from mrtai.io.manifest import SCHEMA as MANIFEST_SCHEMA
 from mrtai.io.manifest import case_manifest
@@ -59,16 +57,9 @@ def write_case(report: Report, out: Path, *, manifest: Mapping[str, Any]) -> Pat
     """
     require_replaceable(out)
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
-    partial = out.with_name(f".{out.name}.partial-{token}")
-    try:
+    with whole_folder(out) as partial:
         _write_all(report, partial, manifest)
         require_replaceable(out)  # it may have been signed meanwhile
-        put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return out
 
 

@@ -1,12 +1,10 @@
 """A folder that one command writes whole: complete or as it was, and never over anything else."""
 
 import json
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mrtai.io.atomic import put_in_place
+from mrtai.io.atomic import whole_folder
 from mrtai.values.refusal import DosimetryError
 
 
@@ -18,17 +16,10 @@ def write_own_folder(out: Path, files: Mapping[str, str | bytes], schema: str) -
     """
     require_ours(out, tuple(files), schema)
     out = out.resolve()
-    token = secrets.token_hex(4)
-    partial = out.with_name(f".{out.name}.partial-{token}")
-    try:
-        partial.mkdir(parents=True)
+    with whole_folder(out) as partial:
         for name, content in files.items():
             (partial / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         require_ours(out, tuple(files), schema)
-        put_in_place(partial, out, out.with_name(f".{out.name}.old-{token}"))
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return out
 
 
