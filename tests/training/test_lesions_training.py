@@ -30,7 +30,7 @@ from training.lesions.data import (
 )
 from training.lesions.evaluate import counted, drawn
 from training.lesions.export import BODIES, SARCOMAS, caution, write
-from training.lesions.model import LesionNet
+from training.lesions.model import LesionNet, drawing_from
 from training.lesions.patches import OUTSIDE, batch
 from training.lesions.simulated import lump, scan
 from training.lesions.start import begun_from
@@ -191,6 +191,20 @@ def test_an_exported_network_can_be_gone_on_from(exported, volume):
         network(torch.cat(images))
     assert torch.allclose(seen[0].mean((0, 2, 3, 4)), network.fine[1].adn.N.running_mean, atol=1e-4)
     assert torch.allclose(seen[0].var((0, 2, 3, 4)), network.fine[1].adn.N.running_var, rtol=1e-3)
+
+
+def test_an_exported_network_draws_from_the_chosen_share_on():
+    torch.manual_seed(3)
+    network, image = LesionNet(TINY.channels).eval(), torch.randn(1, 5, 16, 16, 16)
+    with torch.no_grad():
+        before = torch.softmax(network(image), dim=1)[:, 1]
+        share = float(before.quantile(0.8))
+        after = torch.softmax(drawing_from(share, network)(image), dim=1)[:, 1]
+        again = torch.softmax(drawing_from(1 - share, network)(image), dim=1)[:, 1]
+    # the voxels at the edge itself may round to either side
+    assert (after >= 0.5).float().mean() == pytest.approx(0.2, abs=0.01)
+    assert ((before >= share) != (after >= 0.5)).sum() <= 2
+    assert torch.allclose(before, again, atol=1e-6)
 
 
 def test_weights_of_another_network_are_refused(exported, volume):

@@ -17,7 +17,7 @@ from mrtai.engines.lesion_input import LESION_CONTRACT
 from training.export import Model, Parity, export
 from training.lesions import simulated
 from training.lesions.evaluate import UNSEEN
-from training.lesions.model import CHANNELS, CLASSES, LesionNet
+from training.lesions.model import CHANNELS, CLASSES, DRAWN_FROM, LesionNet, drawing_from
 
 DATA: Final = {
     "FDG PET/CT of 34 soft-tissue sarcomas": (
@@ -28,7 +28,8 @@ DATA: Final = {
 }
 FAILURES: Final = (
     "Real lesions in training are large FDG-avid sarcomas of limbs and pelvis; all others, and all SPECT, are simulated.",
-    "Without contours of organs, kidneys, bladder, bowel, heart and brain may be taken for lesions.",
+    "Without contours of organs, kidneys, bladder, bowel, heart and brain may be taken for lesions, and small lesions are overlooked.",
+    "Lesions of soft tissue beside bowel or bladder, large ones too, may be taken for these and left out.",
     "Glands of the head, bowel and heart have no contours in the shipped organ model: shape and place alone tell them from lesions.",
     "Parts of a tumour without uptake above their surroundings are hardly drawn.",
     "Lesions below 1 mL, and contrasts below 3 on SPECT, are often missed.",
@@ -49,7 +50,7 @@ def write(weights: Path, out: Path, evaluation: Mapping[str, Sequence[Mapping[st
     """Write the bundle and return how far ONNX and network differ."""
     network = LesionNet(channels)
     network.load_state_dict(torch.load(weights, weights_only=True))
-    return export(network, out, _model(evaluation), samples())
+    return export(drawing_from(DRAWN_FROM, network), out, _model(evaluation), samples())
 
 
 def samples() -> list[NDArray[np.float32]]:
@@ -94,7 +95,7 @@ def _model(evaluation: Mapping[str, Sequence[Mapping[str, Any]]]) -> Model:
     warning = caution(evaluation)
     return Model(
         name="lesions",
-        version="0.2.0",
+        version="0.3.0",
         task="lesions",
         description="Lesions on PET and SPECT, with CT and contours of organs where there are any.",
         contract=LESION_CONTRACT,

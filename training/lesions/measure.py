@@ -3,7 +3,7 @@
     python -m training.lesions.measure --work FOLDER --sts FOLDER [--cases FOLDER] [--device cuda --processes 5]    # for benchmarks.lesions
     python -m training.lesions.measure --work FOLDER --choose                                      # detection by operating point
 
-The operating point (``mrtai.physics.lesion_score``) is chosen by the second, on seeds that neither training nor the figures see.
+The operating point (``training.lesions.model.DRAWN_FROM``) is chosen by the second, on seeds that neither training nor the figures see.
 """
 
 import argparse
@@ -46,11 +46,11 @@ from training.lesions.evaluate import (
     threshold_dice,
     unevenly_cut,
 )
-from training.lesions.model import LesionNet, shares
+from training.lesions.model import DRAWN_FROM, LesionNet, drawing_from, shares
 
 KINDS: Final = ("pet", "spect")
-POINTS: Final[tuple[Point, ...]] = tuple((least, peak) for least in (0.35, 0.5) for peak in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99))
-"""Operating points to choose from."""
+POINTS: Final[tuple[Point, ...]] = tuple((least, peak) for least in (0.05, 0.1, 0.2, 0.35, 0.5) for peak in (0.0, 0.5, 0.9, 0.98))
+"""Operating points to choose from: of the trained network, whose answers the export moves (``model.DRAWN_FROM``)."""
 
 WHOLE_BODY_PATIENT: Final = "STS_001"
 
@@ -62,12 +62,12 @@ Outcomes = dict[str, list[list[Counted]]]
 
 
 @cache
-def network(weights: Path, device: str = "cpu") -> Shares:
-    """Return the network of finished weights."""
+def network(weights: Path, device: str = "cpu", share: float = DRAWN_FROM) -> Shares:
+    """Return the network of finished weights, which draws from ``share`` on."""
     torch.set_num_threads(1)
     net = LesionNet()
     net.load_state_dict(torch.load(weights, weights_only=True))
-    return partial(shares, net.to(device))
+    return partial(shares, drawing_from(share, net).to(device))
 
 
 def on_patient(scan: Scan, fold: int, work: Path, device: str = "cpu") -> dict[str, Any]:
@@ -81,7 +81,8 @@ def on_patient(scan: Scan, fold: int, work: Path, device: str = "cpu") -> dict[s
 
 def on_body(seed: int, kind: str, weights: Path, device: str, points: Sequence[Point], aids: Sequence[str]) -> list[list[Counted]]:
     """Return the outcome in one simulated body: for each of the aids, at each operating point."""
-    made, net = simulated.scan(seed, kind), network(weights, device)
+    # operating points to choose from are those of the network as it was trained
+    made, net = simulated.scan(seed, kind), network(weights, device, DRAWN_FROM if tuple(points) == (OURS,) else 0.5)
     return [on_simulated(net, made, points, with_organs=AIDS[aid][0], with_ct=AIDS[aid][1]) for aid in aids]
 
 

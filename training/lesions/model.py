@@ -1,5 +1,6 @@
 """The network of `lesions`: what is a lesion at 8 mm, its outline at 4 mm; and its answer for a whole image."""
 
+import math
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,9 @@ CHANNELS: Final = (24, 48, 96, 128, 160)
 CLASSES: Final = ("background", "lesion")
 _SCORES: Final = 16
 """Channels handed from coarse to fine: a multiple of 16 is fast on a CPU."""
+
+DRAWN_FROM: Final = 0.2
+"""Share of a lesion from which the trained network is to draw one, chosen by ``training.lesions.measure --choose``."""
 
 
 class LesionNet(torch.nn.Module):
@@ -46,6 +50,14 @@ class LesionNet(torch.nn.Module):
         wide = torch.nn.functional.interpolate(below, scale_factor=2.0, mode="trilinear", align_corners=False)
         corrected: torch.Tensor = wide + self.fine(torch.cat([image, wide], dim=1))
         return corrected[:, : len(CLASSES)]
+
+
+def drawing_from(share: float, network: LesionNet) -> LesionNet:
+    """Return the network with its answers moved, in place, so that what was ``share`` is one half: there every model's lesions begin."""
+    last = network.get_parameter(f"fine.{len(network.fine) - 1}.conv.bias")
+    with torch.no_grad():
+        last[CLASSES.index("lesion")] += math.log((1 - share) / share)
+    return network
 
 
 def shares(network: torch.nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32]:

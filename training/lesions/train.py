@@ -36,7 +36,7 @@ from training.lesions.data import (
     sts_scans,
     summary,
 )
-from training.lesions.model import CHANNELS, LesionNet
+from training.lesions.model import CHANNELS, DRAWN_FROM, LesionNet, drawing_from
 from training.lesions.patches import batch
 from training.lesions.start import begun_from
 from training.precision import mixed
@@ -251,7 +251,7 @@ def trained_further(plan: Plan, scans: Sequence[Scan], exported: Path) -> Path:
         network = LesionNet(settings.channels)
         keys = ((settings.seed, 2**32 + number) for number in range(8))  # of no step
         begun_from(exported, network, (batch(real, made, size=settings.batch, edge=settings.edge, key=key)[0] for key in keys))
-        keep(start, network.state_dict())
+        keep(start, drawing_from(1 - DRAWN_FROM, network).state_dict())  # as it was before the export
     return train(plan.work / "final", real, made, settings, start=start)
 
 
