@@ -10,6 +10,9 @@ positives on simulated PET and SPECT of unseen seeds, on virtual patients of ``m
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +23,7 @@ from rich.progress import track
 from mrtai.engines.prepare import on_lattice
 from training.card import table
 from training.lesions.data import case_scans, sts_scans
-from training.lesions.evaluate import OF_MAXIMUM, SUV, UNSEEN, Counted, Shares, counted, detected, drawn
+from training.lesions.evaluate import OF_MAXIMUM, SUV, UNSEEN, Counted, counted, detected, drawn
 from training.lesions.export import AIMED_AT, BODIES, SARCOMAS
 from training.lesions.measure import bodies, network, on_cases, on_whole_body, read, sarcomas, written
 from training.lesions.virtual import virtual_scan
@@ -60,8 +63,8 @@ under its clinical scanner, other code than made the training data, with true or
     CASES: """
 177Lu-DOTATATE, two scans a day apart, a lesion of 107 mL and one of 3 mL drawn by a person; no training saw the patient. No CT, no
 contours of organs: liver, kidneys, spleen and bowel are all in view. Other hot places in the liver have no contour and count as
-*elsewhere*. Y. K. Dewaraja, B. J. Van (2021), University of Michigan Deep Blue Data, doi 10.7302/0n8e-rz46, CC BY-NC 4.0: measured on, never
-learned from, not part of this repository.
+*elsewhere*. Y. K. Dewaraja, B. J. Van (2021), University of Michigan Deep Blue Data, doi 10.7302/0n8e-rz46, CC BY-NC 4.0: measured on,
+never learned from, not part of this repository.
 """,
     "One real whole-body PET": """
 FDG, patient STS_001, by the network of the fold that never saw it, without CT and without contours of organs: brain, heart, kidneys,
@@ -110,17 +113,21 @@ def sarcoma_tables(rows: Rows, thresholds: Mapping[str, tuple[str, np.ndarray]])
     return methods, of_folds, patients
 
 
-def on_virtual(net: Shares, count: int) -> list[Counted]:
+def on_virtual(weights: Path, count: int, processes: int = 1) -> list[Counted]:
     """Return the outcome in virtual patients of the simulator, with their true organ contours."""
-    outcomes = []
-    for number in track(range(count), "virtual patients"):
-        made = virtual_scan(VIRTUAL_SEED + number)
-        mask, grid = drawn(net, made.spect, made.ct, made.organs)
-        numbers = np.zeros(grid.shape, dtype=np.int64)
-        for lesion in range(1, len(made.lesions) + 1):
-            numbers[on_lattice(made.lesion == lesion, made.ct[1], grid, 0.0) >= 0.5] = lesion
-        outcomes.append(counted(mask, numbers, made.lesions, grid.voxel_ml))
-    return outcomes
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
+        outcomes = workers.map(partial(on_virtual_patient, weights), range(VIRTUAL_SEED, VIRTUAL_SEED + count))
+        return list(track(outcomes, "virtual patients", total=count))
+
+
+def on_virtual_patient(weights: Path, seed: int) -> Counted:
+    """Return the outcome in one virtual patient."""
+    made, net = virtual_scan(seed), network(weights)
+    mask, grid = drawn(net, made.spect, made.ct, made.organs)
+    numbers = np.zeros(grid.shape, dtype=np.int64)
+    for lesion in range(1, len(made.lesions) + 1):
+        numbers[on_lattice(made.lesion == lesion, made.ct[1], grid, 0.0) >= 0.5] = lesion
+    return counted(mask, numbers, made.lesions, grid.voxel_ml)
 
 
 def detection_row(name: str, outcomes: Sequence[Counted]) -> dict[str, Any]:
@@ -158,7 +165,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def measured(work: Path, sts: Path, whole_body: Path | None, cases: Path | None, count: int) -> dict[str, Rows]:
+def measured(work: Path, sts: Path, whole_body: Path | None, cases: Path | None, count: int, processes: int) -> dict[str, Rows]:
     """Return all tables by their heading; those of sarcomas where the networks of the folds are there, or were measured."""
     final = work / "final" / "weights.pt"
     tables: dict[str, Rows] = {}
@@ -169,7 +176,7 @@ def measured(work: Path, sts: Path, whole_body: Path | None, cases: Path | None,
         tables[SARCOMAS], tables["Folds"], patients = sarcoma_tables(rows, best_thresholds(rows))
     by_point = read(kept(work / "bodies.json", lambda: written(bodies(UNSEEN, count, final))))
     outcomes = {images: [body[0] for body in of] for images, of in by_point.items()}
-    outcomes["virtual patients, SPECT/CT"] = on_virtual(network(final), count)
+    outcomes["virtual patients, SPECT/CT"] = on_virtual(final, count, processes)
     tables[BODIES] = [detection_row(name, of) for name, of in outcomes.items()]
     tables["By size and contrast"] = [row for name in AIMED_AT for row in by_size(name, outcomes[name])]
     if cases is not None or (work / "cases.json").exists():
@@ -196,9 +203,10 @@ def main() -> None:
     parser.add_argument("--whole-body", type=Path, help="zip of the whole-body PET of STS_001")
     parser.add_argument("--cases", type=Path, help="reviewed cases that were not learned from")
     parser.add_argument("--bodies", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1, help="that make virtual patients")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    tables = measured(asked.work, asked.sts, asked.whole_body, asked.cases, asked.bodies)
+    tables = measured(asked.work, asked.sts, asked.whole_body, asked.cases, asked.bodies, asked.processes)
     (asked.work / "evaluation.json").write_text(json.dumps({name: rows for name, rows in tables.items() if name != "Patients"}, indent=2))
     PAGE.write_text(page(tables), encoding="utf-8")
     print(page(tables))

@@ -18,8 +18,8 @@ CLASSES: Final = ("background", "lesion")
 _SCORES: Final = 16
 """Channels handed from coarse to fine: a multiple of 16 is fast on a CPU."""
 
-DRAWN_FROM: Final = 0.2
-"""Share of a lesion from which the trained network is to draw one, chosen by ``training.lesions.measure --choose``."""
+DRAWN_FROM: Final = 0.35
+"""Share of a lesion from which the trained network is to draw one: ``training.lesions.measure --choose``, and what the gate lets pass."""
 
 
 class LesionNet(torch.nn.Module):
