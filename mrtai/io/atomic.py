@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -62,8 +62,9 @@ def whole_folder(out: Path) -> Iterator[Path]:
     token = secrets.token_hex(4)
     partial = out.with_name(f".{out.name}.partial-{token}")
     for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
-        if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # another run may be taking it away
+            if time.time() - left.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
