@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import onnx
 import torch
-from onnx import numpy_helper
+
+from training.exported import read_tensors
 
 LEAST_VARIANCE: Final = 1e-8
 """Of a channel that is always the same."""
@@ -42,12 +42,8 @@ def begun_from(exported: Path, network: torch.nn.Module, images: Iterable[torch.
 
 def _read(exported: Path) -> tuple[dict[str, torch.Tensor], dict[type[torch.nn.Module], list[list[torch.Tensor]]]]:
     """Return all tensors by name, and those of convolutions and slopes, which the exporter renames, in the order of the graph."""
-    graph = onnx.load(exported).graph
-    stored = {part.name: torch.from_numpy(numpy_helper.to_array(part).copy()) for part in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in stored:  # equal tensors are stored once
-            stored[node.output[0]] = stored[node.input[0]]
-    weighted = [node for node in graph.node if stored.keys() >= {*node.input[1:]}]
+    stored, nodes = read_tensors(exported)
+    weighted = [node for node in nodes if stored.keys() >= {*node.input[1:]}]
     given: dict[type[torch.nn.Module], list[list[torch.Tensor]]] = {
         kind: [[stored[name] for name in node.input[1:]] for node in weighted if node.op_type == operation]
         for kind, operation in ((torch.nn.Conv3d, "Conv"), (torch.nn.PReLU, "PRelu"))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import onnx
 import torch
 from monai.networks.blocks import Convolution
 from monai.networks.nets import UNet
 
 from mrtai.io.hashes import file_sha256
+from training.exported import read_tensors
 from training.organs.tissues import CLASSES
 
 CHANNELS: Final = (32, 64, 128, 256)
@@ -65,11 +65,8 @@ def begun_from(weights: Path, net: OrganNet, parts: tuple[str, ...] = PARTS) -> 
 
     ``ValueError`` where none does: the file is another network's.
     """
-    own, graph = net.state_dict(), onnx.load(weights).graph
-    stored = {part.name: torch.from_numpy(onnx.numpy_helper.to_array(part).copy()) for part in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in stored:  # equal tensors are stored once
-            stored[node.output[0]] = stored[node.input[0]]
+    own, (stored, nodes) = net.state_dict(), read_tensors(weights)
+    for node in nodes:
         if node.op_type == "PRelu":  # the exporter reshapes and renames these; the node's path still tells where they belong
             path = ".".join(part.rsplit(".", 1)[-1] for part in node.name.split("/")[1:-1])
             stored[f"{path}.weight"] = stored[node.input[1]].flatten()
