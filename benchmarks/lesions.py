@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts", type=Path, required=True)
     parser.add_argument("--whole-body", type=Path, help="zip of the whole-body PET of STS_001")
-    parser.add_argument("--cases", type=Path, help="reviewed cases that were not learned from")
+    parser.add_argument("--cases", type=Path, help="the Michigan patient of the page, as a signed case")
     parser.add_argument("--bodies", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1, help="that make virtual patients")
     asked = parser.parse_args()

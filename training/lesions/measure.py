@@ -79,10 +79,11 @@ def on_patient(scan: Scan, fold: int, work: Path, device: str = "cpu") -> dict[s
     return row | {"thresholds": {kind: dice.tolist() for kind, dice in threshold_dice(scan).items()}}
 
 
-def on_body(seed: int, kind: str, weights: Path, device: str, points: Sequence[Point], aids: Sequence[str]) -> list[list[Counted]]:
-    """Return the outcome in one simulated body: for each of the aids, at each operating point."""
-    # operating points to choose from are those of the network as it was trained
-    made, net = simulated.scan(seed, kind), network(weights, device, DRAWN_FROM if tuple(points) == (OURS,) else 0.5)
+def on_body(
+    seed: int, kind: str, weights: Path, device: str, share: float, points: Sequence[Point], aids: Sequence[str]
+) -> list[list[Counted]]:
+    """Return the outcome in one simulated body: for each aid, at each operating point of the network that draws from ``share`` on."""
+    made, net = simulated.scan(seed, kind), network(weights, device, share)
     return [on_simulated(net, made, points, with_organs=AIDS[aid][0], with_ct=AIDS[aid][1]) for aid in aids]
 
 
@@ -155,13 +156,16 @@ def bodies(
     *,
     device: str = "cpu",
     processes: int = 1,
+    share: float = DRAWN_FROM,
     points: Sequence[Point] = (OURS,),
     aids: Sequence[str] = tuple(AIDS),
 ) -> Outcomes:
     """Return the outcomes in ``count`` simulated bodies of each kind, from the seed ``first`` on."""
     result: Outcomes = {}
     with _workers(processes) as workers:
-        asked = {kind: [workers.submit(on_body, first + n, kind, weights, device, points, aids) for n in range(count)] for kind in KINDS}
+        asked = {
+            kind: [workers.submit(on_body, first + n, kind, weights, device, share, points, aids) for n in range(count)] for kind in KINDS
+        }
         for kind, of_kind in asked.items():
             outcomes = [one.result() for one in of_kind]
             for number, aid in enumerate(aids):
@@ -215,7 +219,8 @@ def main() -> None:
     asked = parser.parse_args()
     final, where = asked.work / "final" / "weights.pt", {"device": asked.device, "processes": asked.processes}
     if asked.choose:
-        rows = chosen_from(bodies(CHOOSING, asked.bodies, final, points=POINTS, aids=("organs drawn",), **where), POINTS)
+        as_trained = bodies(CHOOSING, asked.bodies, final, share=0.5, points=POINTS, aids=("organs drawn",), **where)
+        rows = chosen_from(as_trained, POINTS)
         print(*[json.dumps(row) for row in rows], sep="\n")
         return
     scans = sts_scans(asked.sts) if asked.sts else []

@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--sts", type=Path, help="folder of soft-tissue sarcomas, STS_<n>/pet_suv.nii.gz")
     parser.add_argument("--cases", type=Path, help="folder of reviewed cases")
     parser.add_argument("--folds", action="store_true", help="also a network for each fifth of the patients of --sts, who are held out")
-    parser.add_argument("--start", type=Path, help="exported ONNX file to go on from, as a department would")
+    parser.add_argument("--start", type=Path, help="exported ONNX file of lesions 0.3.0 or later to go on from, as a department would")
     parser.add_argument("--prepare", action="store_true", help="make the volumes and stop")
     parser.add_argument("--processes", type=int, default=1, help="that make volumes")
     parser.add_argument("--device", default="cpu")
