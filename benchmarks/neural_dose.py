@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from benchmarks.recovery import curve
 from mrtai.engines import dose_engine
 from mrtai.engines.dose_net import NeuralDose
 from mrtai.engines.dose_net_input import DOSE_NET, DOSE_TASK, dose_input
@@ -29,9 +28,9 @@ from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.tables import nuclide
 from mrtai.physics.resample import cropped
 from mrtai.simulate.scanner import Camera
+from mrtai.simulate.spheres import curve
 from mrtai.values.bundle import Network
 from mrtai.values.calibration import Recovery
-from mrtai.values.dose import Dose
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
 from mrtai.values.labels import Labels
@@ -39,6 +38,7 @@ from training.card import table
 from training.dose_net.evaluate import (
     FIRST_SEED,
     Given,
+    Known,
     case_of,
     conditions,
     given,
@@ -54,8 +54,9 @@ from training.dose_net.scans import NUCLIDE, world
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "validation" / "neural-dose.md"
 HISTORIES: Final = 10_000_000
-CONVOLUTION, RECOVERY, YANG, NEURAL, ALONE = "convolution", "with recovery", "Yang alone", "neural", "neural, no contours"
-ENGINES: Final = (CONVOLUTION, RECOVERY, YANG, NEURAL)
+CONVOLUTION, RECOVERY, YANG = "convolution", "with recovery", "Yang alone"
+NEURAL, ALONE, BOTH = "neural", "neural, no contours", "neural with recovery"
+ENGINES: Final = (CONVOLUTION, RECOVERY, YANG, NEURAL, BOTH)
 ALONE_EVERY: Final = 4
 """Patients, of which one is also measured without contours."""
 
@@ -71,28 +72,17 @@ MOST_SECONDS: Final = 60.0
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """A dose that was calculated before, as the engine that gives it."""
-
-    dose: Image
-
-    def __call__(self, tia: Image, density: Image) -> Dose:
-        """Return the dose; see ``ports.DoseEngine``."""
-        return Dose({"electron": self.dose})
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One region of one patient: relative errors of the mean dose, and RMS errors of voxels relative to the true mean, by engine.
 
-    ``answered``: whether the network spoke, or the neural engine gave the convolution's dose and its flag.
+    ``answered``: ways in which the network spoke; in others the neural engine gave the convolution's dose and its flag.
     """
 
     group: str
     mean: Mapping[str, float]
     rms: Mapping[str, float]
-    answered: bool = True
+    answered: Sequence[str]
 
 
 def made(work: Path, seed: int, label_maps: Path | None, histories: int) -> tuple[Given, Floats, float]:
@@ -129,15 +119,19 @@ def _box_of(part: Grid, whole: Grid) -> tuple[slice, ...]:
 
 def doses(one: Given, model: Network, threads: int, *, alone: bool) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Return a patient's dose by engine, and the sd where the network answered, [Gy], ``(z, y, x)``; ``alone``: without contours, too."""
-    plain = Known(Image(one.convolution, Quantity.ABSORBED_DOSE, one.tia.grid))
+    plain, recovered = (Known(Image(dose, Quantity.ABSORBED_DOSE, one.tia.grid)) for dose in (one.convolution, one.recovery))
     inside = np.where(one.regions == 255, 0, one.regions).astype(np.uint8)
     contours = Labels(inside, one.names, one.tia.grid)
     engine = NeuralDose(plain, model, NUCLIDE, one.fwhm_mm, threads=threads)
     found = {CONVOLUTION: one.convolution, RECOVERY: one.recovery}
     found[YANG] = dose_input(one.convolution, one.tia, one.density, inside, one.fwhm_mm).base_gy
     sds = {}
-    for name, each in ((NEURAL, engine.with_contours(contours)), *(((ALONE, engine),) if alone else ())):
-        dose = each(one.tia, one.density)
+    ways = {
+        NEURAL: (engine.with_contours(contours), one.tia),
+        BOTH: (replace(engine, convolution=recovered).with_contours(contours, recovered=True), one.recovered_tia),
+    }
+    for name, (each, tia) in (ways | ({ALONE: (engine, one.tia)} if alone else {})).items():
+        dose = each(tia, one.density)
         # outside of what it learned the engine gives the convolution's dose, and that is what a user gets
         found[name] = dose.total.voxels
         if dose.sd is not None:
@@ -151,14 +145,14 @@ def patient(work: Path, seed: int, label_maps: Path | None, histories: int, mode
     if not kept.exists():
         one, truth, noise = made(work, seed, label_maps, histories)
         found, sds = doses(one, model, threads, alone=seed % ALONE_EVERY == 0)
-        rows = [asdict(replace(row, answered=NEURAL in sds)) for row in rows_of(one, truth, found)]
+        rows = [asdict(row) for row in rows_of(one, truth, found, list(sds))]
         shares = {name: within(truth, found[name], sds[name]) for name in sds}
         kept.write_text(json.dumps({"rows": rows, "within": shares, "statistics": noise}), encoding="utf-8")
     measured: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
     return measured
 
 
-def rows_of(one: Given, truth: Floats, found: Mapping[str, Floats]) -> list[Row]:
+def rows_of(one: Given, truth: Floats, found: Mapping[str, Floats], answered: Sequence[str]) -> list[Row]:
     """Return a row a region that is shown."""
     rows = []
     for value, name in one.names.items():
@@ -168,7 +162,7 @@ def rows_of(one: Given, truth: Floats, found: Mapping[str, Floats]) -> list[Row]
             mean = float(truth[inside].mean())
             errors = {engine: float(dose[inside].mean()) / mean - 1 for engine, dose in found.items()}
             rms = {engine: float(np.sqrt(np.square(dose - truth)[inside].mean())) / mean for engine, dose in found.items()}
-            rows.append(Row(named, errors, rms))
+            rows.append(Row(named, errors, rms, answered))
     return rows
 
 
@@ -213,24 +207,24 @@ def rms_table(rows: Sequence[Row], engines: Sequence[str] = ENGINES) -> list[dic
     return lines
 
 
-def spread_table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def spread_table(rows: Sequence[Row], engine: str) -> list[dict[str, str]]:
     """Return below what absolute errors of means lie where the network answered, by kind of region; its stated uncertainty is from it."""
     kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5], "lungs, bone and marrow": GROUPS[5:]}
     lines = []
     for name, groups in kinds.items():
-        errors = np.abs([row.mean[NEURAL] for row in rows if row.group in groups and row.answered])
+        errors = np.abs([row.mean[engine] for row in rows if row.group in groups and engine in row.answered])
         lines.append({"regions": name} | {f"{share} % below": f"{np.percentile(errors, share):.1%}" for share in (50, 68, 90)})
     return lines
 
 
 def gains(rows: Sequence[Row]) -> dict[str, float]:
-    """Return by how much neural's median error is lower than that of the convolution with recovery, by what is aimed at."""
+    """Return by how much the median error with the network is lower than that of recovery alone, by what is aimed at."""
 
     def median(engine: str, names: Sequence[str], *, rms: bool = False) -> float:
         return float(np.median([abs((row.rms if rms else row.mean)[engine]) for row in rows if row.group in names]))
 
-    found = {name: 1 - median(NEURAL, [name]) / median(RECOVERY, [name]) for name in (*AIMED_AT, "liver, spleen")}
-    return found | {"voxels in lesions": 1 - median(NEURAL, GROUPS[:3], rms=True) / median(RECOVERY, GROUPS[:3], rms=True)}
+    found = {name: 1 - median(BOTH, [name]) / median(RECOVERY, [name]) for name in (*AIMED_AT, "liver, spleen")}
+    return found | {"voxels in lesions": 1 - median(BOTH, GROUPS[:3], rms=True) / median(RECOVERY, GROUPS[:3], rms=True)}
 
 
 def verdicts(gain: Mapping[str, float], honest: float, seconds: float) -> list[dict[str, str]]:
@@ -298,10 +292,9 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + asked.patients)
     patients = [patient(asked.work, seed, asked.label_maps, asked.histories, model, asked.threads) for seed in track(seeds, "patients")]
     rows = [Row(**row) for one in patients for row in one["rows"]]
-    counts = {name: np.sum([one["within"][name] for one in patients if name in one["within"]], axis=0) for name in (NEURAL, ALONE)}
-    each = [one["within"][NEURAL][0] / one["within"][NEURAL][1] for one in patients if NEURAL in one["within"]]
-    statistics = [one["statistics"] for one in patients]
-    honest = float(counts[NEURAL][0] / counts[NEURAL][1])
+    counts = {name: np.sum([one["within"][name] for one in patients if name in one["within"]], axis=0) for name in (BOTH, NEURAL, ALONE)}
+    each = [one["within"][BOTH][0] / one["within"][BOTH][1] for one in patients if BOTH in one["within"]]
+    honest, scanned, alone = (float(counts[name][0] / counts[name][1]) for name in (BOTH, NEURAL, ALONE))
     timed = asked.work / f"seconds-{model.sha256[:12]}.json"
     if not timed.exists():
         timed.write_text(json.dumps(seconds_of_largest(model)), encoding="utf-8")
@@ -315,8 +308,7 @@ def main() -> None:
         },
     }
     (asked.work / "evaluation.json").write_text(json.dumps(evaluation, indent=1), encoding="utf-8")
-    alone = float(counts[ALONE][0] / counts[ALONE][1])
-    shares = [honest, alone, min(each), max(each), float(np.median(statistics))]
+    shares = [honest, scanned, alone, min(each), max(each), float(np.median([one["statistics"] for one in patients]))]
     PAGE.write_text(page(rows, aims, model, shares, (asked.patients, asked.patients - len(each))), encoding="utf-8")
     print(PAGE.read_text(encoding="utf-8"))
 
@@ -334,10 +326,10 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         rows: of all regions.
         aims: what was aimed at and found.
         model: what was measured.
-        shares: of voxels within one sd: all, without contours, lowest and highest patient; and the truth's error.
+        shares: of voxels within one sd: with recovery, without, without contours, lowest and highest patient; and the truth's error.
         patients: how many, and how many of them the network left to the convolution.
     """
-    honest, alone, lowest, highest, noise = shares
+    honest, scanned, alone, lowest, highest, noise = shares
     number, left = patients
     lines = [
         "# The neural dose engine",
@@ -352,26 +344,33 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         f"activity (statistical error of a hot voxel {noise:.1%}). The recovery curve is that of spheres under the same",
         "camera, and the network is told the same camera's resolution.",
         "",
-        f"{left} of the {number} lay outside of what the network has learned: their dose is the convolution's, with a flag, and counts as",
-        "the engine's here, but for how far off it is where it answered, and for the error map.",
+        f"With recovery {left} of the {number} lay outside of what the network has learned: their dose is that of recovery alone, with",
+        "a flag, and counts as the engine's here, but for how far off it is where it answered, and for the error map.",
+        "",
+        f"`{BOTH}`: `--engine neural --pvc recovery`, which starts from the dose with recovery; `{NEURAL}`: `--engine neural --pvc off`,",
+        "for scans without a recovery curve, which starts from `Yang alone`.",
         "",
         "## Aims",
         "",
-        "Against the convolution with recovery correction.",
+        f"Of `{BOTH}` against the convolution with recovery correction.",
         "",
         *table(aims),
         "",
         "## Mean dose of regions",
         "",
         "Median absolute error, and in brackets the median error. `Yang alone`: the convolution's dose with the regions' blur taken back",
-        "by the iterative Yang method, which is what the network starts from; what it adds is the step from there to `neural`.",
+        "by the iterative Yang method.",
         "",
         *table(errors_table(rows)),
         "",
-        "How far off `neural` is where it answered; the 68 % are its part of a region's stated uncertainty",
+        f"How far off `{NEURAL}` is where it answered; the 68 % are its part of a region's stated uncertainty",
         "(`mrtai/physics/region_uncertainty.py`).",
         "",
-        *table(spread_table(rows)),
+        *table(spread_table(rows, NEURAL)),
+        "",
+        f"How far off `{BOTH}` is where it answered; the 68 % stand for what blur left where recovery's own part is smaller.",
+        "",
+        *table(spread_table(rows, BOTH)),
         "",
         "## Voxels in lesions",
         "",
@@ -390,7 +389,8 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         "## Error map",
         "",
         f"Of the voxels above 5 % of a patient's largest true dose {honest:.1%} lie within one predicted standard deviation",
-        f"({lowest:.0%} to {highest:.0%} by patient), without contours {alone:.1%}. 68 % would be exact.",
+        f"({lowest:.0%} to {highest:.0%} by patient); without recovery {scanned:.1%}, without contours, too, {alone:.1%}.",
+        "68 % would be exact.",
         "",
     ]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from rich.progress import track
 
-from benchmarks.recovery import curve
+from benchmarks.recovery import STANDARD
 from benchmarks.virtual_cycle import as_done, drawn_registration, read_rows, virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.engines.given_labels import GivenLabels
@@ -27,6 +27,7 @@ from mrtai.io.protocols import load_protocol
 from mrtai.io.results import results
 from mrtai.physics.measure import lies_in
 from mrtai.physics.resample import cropped
+from mrtai.simulate.spheres import curve
 from mrtai.values.calibration import Recovery
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image
@@ -178,7 +179,7 @@ def main() -> None:
     if asked.page:
         found = read_rows(asked.page)
     else:
-        work = partial(patient, truth=curve(), registration=asked.registration)
+        work = partial(patient, truth=curve(STANDARD), registration=asked.registration)
         seeds = range(asked.first_seed, asked.first_seed + asked.patients)
         found = []
         for one in track(as_done(work, seeds, asked.workers), "patients", total=asked.patients):

@@ -14,37 +14,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.virtual_cycle import virtual_cycle, without_rates
 from mrtai.cycle import dose_cycle
 from mrtai.io.protocols import load_protocol
-from mrtai.physics.calibrate import fitted_recovery
 from mrtai.physics.kinetics import RegionFits
 from mrtai.physics.partial_volume import is_compact
 from mrtai.physics.recovery import coefficient
 from mrtai.physics.region_uncertainty import UNEVEN
-from mrtai.simulate.scanner import SPECT_GRID, Camera, seen
+from mrtai.simulate.scanner import Camera
+from mrtai.simulate.spheres import curve, spheres
 from mrtai.values.calibration import Recovery
-from mrtai.values.grid import Grid
-from mrtai.values.phantom import SphereRecovery
 from training.card import table
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "validation" / "recovery.md"
 PROTOCOL: Final = "lu177-dotatate"
 FIRST_SEED: Final = 6000
-DIAMETERS_MM: Final = (10, 13, 17, 22, 28, 37, 50, 60, 80)
-FINER: Final = 4
-"""Sub-points along an edge of a voxel, by which spheres fill them."""
-
-SIDE: Final = 46
-PLACES: Final = 4
-"""A sphere's place on the voxels, drawn so many times."""
-
-NOISE_SD: Final = 0.001
-"""Of a coefficient; spheres without noise still differ by how they lie on the voxels."""
-
 STANDARD: Final = Camera()
 GROUPS: Final = ("kidneys", "spleen", "liver", "lesions above 10 mL", "lesions below 10 mL")
 OTHERS: Final = {
@@ -52,35 +38,6 @@ OTHERS: Final = {
     **{name: name.replace("_", " ") for name in ("stomach", "urinary_bladder", "spine", "red_marrow")},
 }
 """Regions that no recovery coefficient is known of, by name."""
-
-
-def spheres(camera: Camera = STANDARD) -> tuple[list[float], list[float]]:
-    """Return volume [mL] and recovery of spheres without background or noise, as a camera shows them on its own voxels."""
-    edge_mm = float(SPECT_GRID.spacing_mm[0])
-    grid, rng = Grid.axial((SIDE,) * 3, (edge_mm,) * 3), np.random.default_rng(1)
-    places = rng.uniform(-0.5, 0.5, (PLACES, 3)) * edge_mm
-    volumes_ml, recovered = [], []
-    for diameter_mm in DIAMETERS_MM:
-        volumes_ml.append(np.pi / 6 * diameter_mm**3 / 1000)
-        shares = [_share(diameter_mm / 2, place, edge_mm) for place in places]
-        recovered.append(float(np.mean([(seen(share, grid, camera) * share).sum() / share.sum() for share in shares])))
-    return volumes_ml, recovered
-
-
-def _share(radius_mm: float, place_mm: NDArray[np.float64], edge_mm: float) -> NDArray[np.float32]:
-    """Return which share of each voxel a sphere fills that lies a little beside the middle, shape ``(z, y, x)``."""
-    steps_mm = (np.arange(SIDE * FINER) - (SIDE * FINER - 1) / 2) * edge_mm / FINER
-    axes = np.meshgrid(*[steps_mm] * 3, indexing="ij", sparse=True)
-    distance_mm = np.sqrt(sum(np.square(axis - offset) for axis, offset in zip(axes, place_mm, strict=True)))
-    fine = np.clip((radius_mm - distance_mm) * FINER / edge_mm + 0.5, 0, 1).astype(np.float32)
-    return fine.reshape(SIDE, FINER, SIDE, FINER, SIDE, FINER).mean(axis=(1, 3, 5))
-
-
-def curve(camera: Camera = STANDARD) -> Recovery:
-    """Return the recovery curve that a phantom of those spheres gives."""
-    volumes_ml, recovered = spheres(camera)
-    points = [SphereRecovery(d, v, rc, NOISE_SD) for d, v, rc in zip(DIAMETERS_MM, volumes_ml, recovered, strict=True)]
-    return fitted_recovery(points)[0]
 
 
 def patient(seed: int, recovery: Recovery) -> list[dict[str, Any]]:
@@ -162,7 +119,7 @@ def _known_badly(rows: list[dict[str, Any]]) -> list[str]:
 
 def page(rows: list[dict[str, Any]], patients: int, recovery: Recovery) -> str:
     """Return the page."""
-    volumes_ml, recovered = spheres()
+    volumes_ml, recovered = spheres(STANDARD)
     formula = replace(recovery, gaussian=None)
     of_spheres = [
         {
@@ -219,7 +176,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=50)
     parser.add_argument("--workers", type=int, default=max(1, os.cpu_count() or 1))
     asked = parser.parse_args()
-    recovery, seeds = curve(), range(FIRST_SEED, FIRST_SEED + asked.patients)
+    recovery, seeds = curve(STANDARD), range(FIRST_SEED, FIRST_SEED + asked.patients)
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
         found = track(pool.map(partial(patient, recovery=recovery), seeds), "patients", total=asked.patients)
         rows = [row for of_patient in found for row in of_patient]

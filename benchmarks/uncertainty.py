@@ -25,7 +25,7 @@ import numpy as np
 from rich.progress import track
 from scipy import ndimage, stats
 
-from benchmarks.recovery import PROTOCOL, curve, group
+from benchmarks.recovery import PROTOCOL, STANDARD, group
 from benchmarks.virtual_cycle import as_done, cycle_of, drawn_registration, read_rows, unshifted, virtual_cycle, without_rates
 from mrtai.cycle import Step, dose_cycle
 from mrtai.engines.given_labels import GivenLabels
@@ -34,6 +34,7 @@ from mrtai.io.protocols import load_protocol
 from mrtai.physics.recovery import parameters, used
 from mrtai.physics.region_uncertainty import probability_off
 from mrtai.physics.uncertainty_inputs import volume_sd
+from mrtai.simulate.spheres import curve
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import LARGE_ERROR
 from mrtai.values.grid import Array
@@ -318,7 +319,7 @@ def main() -> None:
     if asked.page:
         rows = read_rows(asked.page)
     else:
-        work = partial(patient, truth=curve(), registration=asked.registration, until=time.time() + 60 * asked.minutes)
+        work = partial(patient, truth=curve(STANDARD), registration=asked.registration, until=time.time() + 60 * asked.minutes)
         seeds = range(asked.first_seed, asked.first_seed + asked.patients)
         rows = []
         for of_patient in track(as_done(work, seeds, asked.workers), "patients", total=asked.patients):

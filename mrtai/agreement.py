@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from mrtai.cycle import absorb, integrate
+from mrtai.cycle import absorb, for_patient, integrate
 from mrtai.engines_of_run import CaseRequest, Engines, engines_for
 from mrtai.physics.align_scans import IDENTITY, on_one_grid
 from mrtai.physics.attribution import ACTIVITY, CONTOUR, CURVE, DOSE, STEPS, shapley
@@ -66,9 +66,10 @@ class Exchange:
     def _computed(self, corner: Corner) -> dict[str, float]:
         drawn = self.images[corner[CONTOUR]]
         aligned = _taken(self.images, self.homes, corner)
-        fits, tia = _integrated(aligned, drawn.labels, self.images[corner[CURVE]], self.engines[corner[CURVE]])
+        curve = self.images[corner[CURVE]]
+        fits, tia, curves = _integrated(aligned, drawn.labels, curve, self.engines[corner[CURVE]])
         tia = _scaled(tia, fits, self.scale[corner[CURVE]])
-        dose = absorb(tia, aligned, self.engines[corner[DOSE]].dose)
+        dose = absorb(tia, aligned, for_patient(self.engines[corner[DOSE]].dose, aligned, fits, curve.protocol, curves=curves))
         masks = region_masks(Maps(aligned, drawn.contours, fits, dose))
         total = dose.total.voxels
         return {name: float(total[mask].mean(dtype=np.float64)) for name, mask in masks.items() if mask.any()}
@@ -197,17 +198,18 @@ def _with_image(point: TimePoint, others: Sequence[TimePoint]) -> TimePoint:
     return replace(point, spect=nearest.spect) if abs(nearest.t_h - point.t_h) <= SAME_TIME_H else point
 
 
-def _integrated(aligned: Aligned, labels: Labels, curve: CycleImages, engines: Engines) -> tuple[RegionFits, Image]:
+def _integrated(aligned: Aligned, labels: Labels, curve: CycleImages, engines: Engines) -> tuple[RegionFits, Image, bool]:
+    """Return fits, TIA map, and whether all scans have a recovery curve."""
     # on the grid of the scans as the case kept them: carried there again, voxels shared by two regions might fall otherwise
-    fits, tia, *_ = integrate(aligned, labels, curve.protocol, engines)
-    return fits, tia
+    fits, tia, _, other = integrate(aligned, labels, curve.protocol, engines)
+    return fits, tia, other is not None
 
 
 def _scale(
     images: Mapping[str, CycleImages], homes: Mapping[str, Aligned], engines: Engines, stated: Mapping[str, float], side: str
 ) -> dict[str, float]:
     aligned = _taken(images, homes, dict.fromkeys(STEPS, side))
-    fits, _ = _integrated(aligned, images[side].labels, images[side], engines)
+    fits, *_ = _integrated(aligned, images[side].labels, images[side], engines)
     found = {}
     for name, fit in fits.fits.items():
         own = stated.get(PARENCHYMA if name == "liver" and PARENCHYMA in stated else name, 0.0)
@@ -252,7 +254,8 @@ def _same_curves(images: Mapping[str, CycleImages], scale: Mapping[str, Mapping[
 
 def _same_doses(images: Mapping[str, CycleImages]) -> bool:
     one, other = images.values()
-    if (one.protocol.dose_engine, one.protocol.progeny) != (other.protocol.dose_engine, other.protocol.progeny):
+    told = [(side.protocol.dose_engine, side.protocol.progeny, side.protocol.spect_fwhm_mm) for side in (one, other)]
+    if told[0] != told[1]:
         return False
     cts = [next((point.ct for point in side.cycle.time_points if point.ct is not None), None) for side in (one, other)]
     if cts[0] is None or cts[1] is None:

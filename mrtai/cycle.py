@@ -30,7 +30,7 @@ from mrtai.physics.chain import progeny_flags
 from mrtai.physics.kinetics import RegionFits, region_fits
 from mrtai.physics.marrow import marrow_doses, with_progeny
 from mrtai.physics.next_scan import proposed
-from mrtai.physics.partial_volume import RECOVERY, partial_volume
+from mrtai.physics.partial_volume import RECOVERY, partial_volume, point_spread_mm
 from mrtai.physics.plausibility import case_flags, visits
 from mrtai.physics.region_dose import Maps, region_doses, region_masks
 from mrtai.physics.resample import largest_share
@@ -71,11 +71,11 @@ def dose_cycle(cycle: Cycle, protocol: DosimetryProtocol, engines: Engines, step
     aligned = step(align, cycle, engines.aligner)
     contours = step(segment, aligned, engines.segmenter)
     fits, tia, tia_sd, other_tia = step(integrate, aligned, contours, protocol, engines)
-    engine = engines.dose.with_contours(fits.labels) if isinstance(engines.dose, ContourDoseEngine) else engines.dose
-    dose = step(absorb, tia, aligned, engine)
-    # recovery and a network that takes blur back would do the same thing twice
-    other = None if other_tia is None or dose.deblurred else step(absorb, other_tia, aligned, engine)
-    dose_rates = step(rates, aligned, engines.rates or engine)
+    plain = engines.rates or engines.dose
+    dose = step(absorb, tia, aligned, for_patient(engines.dose, aligned, fits, protocol, curves=other_tia is not None))
+    # beside a dose whose blur a network took back, one with recovery would tell the same thing twice
+    other = None if other_tia is None or dose.deblurred else step(absorb, other_tia, aligned, plain)
+    dose_rates = step(rates, aligned, plain)
     report = replace(
         step(measure, Maps(aligned, contours, fits, dose, other), tia, protocol, engines), tia_sd=tia_sd, dose_rates=dose_rates
     )
@@ -114,6 +114,16 @@ def integrate(
     tia, even = tia_map(spects, labels, fits.tia_bq_s, fits.time_shares)
     other = tia_map(others, labels, {**fits.tia_bq_s, **fits.other_tia_bq_s}, fits.time_shares)[0] if fits.other_tia_bq_s else None
     return fits.with_even(even), tia, None, other
+
+
+def for_patient(engine: DoseEngine, aligned: Aligned, fits: RegionFits, protocol: DosimetryProtocol, *, curves: bool) -> DoseEngine:
+    """Return an engine that knows what can be told of the patient: regions, and where all scans have ``curves`` what recovery did."""
+    if not isinstance(engine, ContourDoseEngine):
+        return engine
+    if not curves or protocol.partial_volume != RECOVERY:
+        return engine.with_contours(fits.labels)
+    known = [point.recovery or protocol.recovery for point in aligned.cycle.time_points]
+    return engine.with_contours(fits.labels, recovered=True, fwhm_mm=point_spread_mm(known, fits.labels.grid))
 
 
 def absorb(tia: Image, aligned: Aligned, engine: DoseEngine) -> Dose:

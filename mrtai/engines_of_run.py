@@ -19,7 +19,6 @@ from mrtai.io.nuclear_data import NUCLEAR_DATA
 from mrtai.io.priors import known_agent
 from mrtai.io.tables import nuclide
 from mrtai.physics.chain import chain
-from mrtai.physics.partial_volume import RECOVERY
 from mrtai.ports import Aligner, DoseEngine, Segmenter, TacModel
 from mrtai.values.bundle import Network
 from mrtai.values.chain import Chain
@@ -113,14 +112,6 @@ def chosen(protocol: DosimetryProtocol, request: CaseRequest) -> DosimetryProtoc
                 remedy=f"choose {', '.join(known)}",
                 code="BAD_PROTOCOL",
             )
-    if choice.dose_engine == NEURAL and choice.partial_volume == RECOVERY:
-        raise DosimetryError(
-            "blur would be taken back twice",
-            where=f"protocol {protocol.name}",
-            found="dose engine neural with partial-volume correction by recovery",
-            remedy="choose --pvc off with it, or --engine convolution",
-            code="BAD_PROTOCOL",
-        )
     return choice
 
 

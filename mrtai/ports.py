@@ -54,8 +54,12 @@ class RegionDoseEngine(Protocol):
 class ContourDoseEngine(Protocol):
     """A dose engine that does better where it knows the patient's regions."""
 
-    def with_contours(self, contours: Labels) -> "DoseEngine":
-        """Return the engine for a patient with these regions, on the TIA map's grid."""
+    def with_contours(self, contours: Labels, *, recovered: bool = False, fwhm_mm: float | None = None) -> "DoseEngine":
+        """Return the engine for a patient with these regions, on the TIA map's grid.
+
+        ``recovered``: what blur moved is given back already in the TIA map that the engine will see. ``fwhm_mm``: measured resolution of
+        the scans, where it is known.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """Doubtful but usable states: each raises its flag and gives its number, or withholds it with a reason."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -18,7 +18,7 @@ from mrtai.io.tables import nuclide, point_kernel
 from mrtai.physics.align_scans import IDENTITY
 from mrtai.physics.chain import chain
 from mrtai.physics.second_opinion import compared, disagreement_flags
-from mrtai.values.calibration import Recovery
+from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.flag import Severity
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
@@ -77,6 +77,31 @@ def drafted_by(segmenter, of, method="auto", dose=None, check=None, protocol=PRO
     engines = Engines(decay, aligner, segmenter, model, dose or Local(decay), check, alone, names)
     report = results(dose_cycle(of, protocol, engines))
     return require_valid(report), {region["name"]: region for region in report["regions"]}
+
+
+@dataclass
+class Told:
+    """Local deposition that notes what the walk tells an engine of contours, and says that a network changed its dose."""
+
+    recovered: bool | None = None
+    fwhm_mm: float | None = None
+
+    def with_contours(self, contours, *, recovered=False, fwhm_mm=None):
+        self.recovered, self.fwhm_mm = recovered, fwhm_mm
+        return self
+
+    def __call__(self, tia, density):
+        return replace(Local(nuclide("Lu-177"))(tia, density), learned=True)
+
+
+@pytest.mark.parametrize(("curve", "asked", "told"), [(True, "recovery", True), (True, "off", False), (False, "recovery", False)])
+def test_an_engine_is_told_whether_blur_was_given_back_before_it(curve, asked, told):
+    engine = Told()
+    known = replace(CURVE, gaussian=GaussianRecovery(12.0, 0.95, ((0.09, 0.0), (0.0, 0.0004)), 0.01)) if curve else None
+    draft(cycle(FALLING), dose=engine, protocol=replace(PROTOCOL, recovery=known, partial_volume=asked))
+    assert engine.recovered is told
+    # 12 mm by spheres are 11.4 mm without voxels of 4 mm and the averaging over shares of them
+    assert engine.fwhm_mm == (pytest.approx(11.4, abs=0.1) if told else None)
 
 
 def codes(flags):

@@ -11,7 +11,6 @@ from mrtai.io.nifti import write_image
 from mrtai.io.protocols import load_protocol
 from mrtai.values.grid import Grid
 from mrtai.values.image import Image, Quantity
-from mrtai.values.refusal import DosimetryError
 
 GRID = Grid.axial((8, 9, 10), (4.8, 4.8, 4.8))
 
@@ -41,8 +40,7 @@ def test_what_only_the_neural_engine_uses_is_refused_elsewhere(tmp_path, maps, c
     assert "--fwhm-mm" in capsys.readouterr().err
 
 
-def test_recovery_and_the_neural_engine_are_not_taken_together(tmp_path):
+def test_recovery_and_the_neural_engine_may_be_taken_together(tmp_path):
     request = CaseRequest(tmp_path, "lu177-dotatate", tmp_path / "case", engine="neural", pvc="recovery")
-    with pytest.raises(DosimetryError, match="taken back twice"):
-        chosen(load_protocol("lu177-dotatate"), request)
-    assert chosen(load_protocol("lu177-dotatate"), CaseRequest(tmp_path, "x", tmp_path / "case", engine="neural")).dose_engine == "neural"
+    protocol = chosen(load_protocol("lu177-dotatate"), request)
+    assert (protocol.dose_engine, protocol.partial_volume) == ("neural", "recovery")

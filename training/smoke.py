@@ -59,11 +59,13 @@ def doses(work: Path) -> Path:
     for seed in (0, dose_data.HELD_OUT_SEED):
         body, how, case = dose_data.drawn_case(seed, of, TINY_BODY_MM)
         truth = dose_data.true_dose(case, of, truth="convolution", seed=seed)
-        dose_data.write(dose_data.pair(seed, body, how, case, truth, of), work / f"{seed:07d}.npz")
+        for recovered in (False, True):
+            made = dose_data.pair(seed, body, how, case, truth, of, recovered=recovered)
+            dose_data.write(made, dose_data.path_of(work, seed, recovered=recovered))
     weights = dose_train.train(work, dose_train.Settings(steps=3, batch=2, patch=(16, 16, 16), channels=TINY_DOSE_NET))
     found = dose_calibrate.calibrate(work, channels=TINY_DOSE_NET)
-    ranges = {"nuclides": [dose_scans.NUCLIDE]}
-    dose_export.write(weights, work / "dose-net", {}, ranges=ranges, factor=found["factor_68"], channels=TINY_DOSE_NET)
+    ranges, factors = {"nuclides": [dose_scans.NUCLIDE]}, [found[base]["factor_68"] for base in ("as scanned", "recovered")]
+    dose_export.write(weights, work / "dose-net", {}, ranges=ranges, factors=factors, channels=TINY_DOSE_NET)
     return work / "dose-net"
 
 

@@ -44,7 +44,12 @@ def add_dose(commands: Any) -> argparse.ArgumentParser:
     dose.add_argument("--threads", type=positive, default=1, metavar="N", help="of the CPU (default 1)")
     dose.add_argument("--histories", type=positive, metavar="N", help="of monte-carlo (default 2 million, some seconds)")
     dose.add_argument("--seed", type=seed, metavar="N", help="of monte-carlo (default 7)")
-    dose.add_argument("--labels", type=Path, metavar="L.nii.gz", help="of neural: regions, with a JSON of names beside it, on any grid")
+    dose.add_argument(
+        "--labels",
+        type=Path,
+        metavar="L.nii.gz",
+        help="of neural, of a map as scanned: regions, with a JSON of names beside it, on any grid",
+    )
     dose.add_argument(
         "--fwhm-mm", type=positive_number, metavar="MM", help=f"of neural: resolution of the scans (default {SPECT_FWHM_MM:g})"
     )

@@ -15,6 +15,9 @@ WORTH: Final = 0.05
 
 LARGEST_ANISOTROPY: Final = 1.05
 
+RECOVERED: Final = "recovered"
+"""Name of the ranges that hold in place of others for maps with recovery."""
+
 WORDS: Final = {
     "voxel_mm": "voxel of {:.2f} mm",
     "fwhm_mm": "resolution of {:.1f} mm",
@@ -61,8 +64,14 @@ def _both(worth: Any, axis: int) -> Any:
     return worth[tuple(low)] & worth[tuple(high)]
 
 
-def outside(nuclide: str, tia: Image, density: Image, fwhm_mm: float, envelope: Mapping[str, Any]) -> Sequence[str]:
-    """Return in words what lies outside the envelope of a case; empty where nothing does."""
+def outside(
+    nuclide: str, tia: Image, density: Image, fwhm_mm: float, envelope: Mapping[str, Any], *, recovered: bool = False
+) -> Sequence[str]:
+    """Return in words what lies outside the envelope of a case; empty where nothing does.
+
+    A ``recovered`` map that was blurred again is rougher than a scan, most of all where regions meet: its ranges are its own.
+    """
+    envelope = {**envelope, **envelope[RECOVERED]} if recovered else envelope
     told = [] if nuclide in envelope["nuclides"] else [f"nuclide {nuclide}"]
     spacing = tia.grid.spacing_mm
     if spacing.max() / spacing.min() > LARGEST_ANISOTROPY:

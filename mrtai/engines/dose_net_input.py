@@ -3,7 +3,7 @@
 Everything is relative: maps are divided by a level of the patient's own, so that twice the activity gives twice the dose.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrtai.engines.dose_input import bounding_box
 from mrtai.engines.prepare import normalised
-from mrtai.physics.iterative_yang import yang_factor
+from mrtai.physics.iterative_yang import ITERATIONS, yang_factor
 from mrtai.physics.tissue import matter
 from mrtai.units import WATER_DENSITY_KG_PER_ML
 from mrtai.values.bundle import Channel, InputContract
@@ -54,7 +54,8 @@ class DoseInput:
 
     Attributes:
         channels: shape ``(channels, z, y, x)``.
-        base_gy: convolution's dose with the regions' blur taken back, ``(z, y, x)``: what the network's answer multiplies.
+        base_gy: convolution's dose with the regions' blur taken back, by the iterative Yang method or by recovery, ``(z, y, x)``: what the
+            network's answer multiplies.
         level_gy: the dose that others are divided by.
     """
 
@@ -63,28 +64,49 @@ class DoseInput:
     level_gy: float
 
 
-def dose_input(dose_gy: Floats, tia: Image, density: Image, regions: NDArray[np.integer] | None, fwhm_mm: float) -> DoseInput:
+def dose_input(
+    dose_gy: Floats, tia: Image, density: Image, regions: NDArray[np.integer] | None, fwhm_mm: float, *, recovered: bool = False
+) -> DoseInput:
     """Return the network's input.
 
     Args:
         dose_gy: by ``convolution``, shape ``(z, y, x)``.
-        tia: time-integrated activity as the scans show it, blurred.
+        tia: time-integrated activity as the scans show it, blurred, or ``recovered``: with what blur moved given back.
         density: on the same grid.
         regions: number of every voxel's region, 0 outside all; None where nobody drew any.
         fwhm_mm: resolution of the scans.
+        recovered: the network is shown such maps as blur would leave them, so that it sees the same scans in either way.
     """
     body = matter(density)
-    level_gy, level_tia = (max(float(np.percentile(v[body], LEVEL_PERCENTILE)), 1e-30) for v in (dose_gy, tia.voxels))
-    factor, same = np.ones_like(dose_gy), np.ones_like(dose_gy)
-    if regions is not None:
-        inside = np.where(body, regions.astype(np.int32), -1)
-        factor, same = yang_factor(tia.voxels, inside, tia.grid, fwhm_mm), same_neighbours(inside)
+    factor = blur_factor(tia, density, regions, fwhm_mm, recovered=recovered)
+    base_gy = dose_gy if recovered else dose_gy * factor
+    again = np.where(body, factor, np.float32(1.0)) if recovered else np.float32(1.0)
+    seen_gy, activity = dose_gy / again, tia.voxels / again
+    level_gy, level_tia = (max(float(np.percentile(v[body], LEVEL_PERCENTILE)), 1e-30) for v in (seen_gy, activity))
+    same = np.ones_like(dose_gy) if regions is None else same_neighbours(np.where(body, regions.astype(np.int32), -1))
     rho = density.voxels / np.float32(WATER_DENSITY_KG_PER_ML)
     width = np.full_like(dose_gy, fwhm_mm / tia.grid.spacing_mm.mean())
-    relative = dose_gy / np.float32(level_gy)
-    planes = (np.sqrt(relative), np.log(relative + FAINT), np.sqrt(tia.voxels / np.float32(level_tia)), np.log(factor), same, rho, width)
+    relative = seen_gy / np.float32(level_gy)
+    planes = (np.sqrt(relative), np.log(relative + FAINT), np.sqrt(activity / np.float32(level_tia)), np.log(factor), same, rho, width)
     channels = [normalised(plane, channel) for plane, channel in zip(planes, DOSE_NET_CONTRACT.channels, strict=True)]
-    return DoseInput(np.stack(channels), dose_gy * factor, level_gy)
+    return DoseInput(np.stack(channels), base_gy, level_gy)
+
+
+def blur_factor(tia: Image, density: Image, regions: NDArray[np.integer] | None, fwhm_mm: float, *, recovered: bool = False) -> Floats:
+    """Return by what voxels are multiplied to take the blur of the regions back, ``(z, y, x)``; 1 where nobody drew any.
+
+    Of a ``recovered`` map it is what blur would divide it by. See ``dose_input``.
+    """
+    if regions is None:
+        return np.ones(tia.grid.shape, dtype=np.float32)
+    inside = np.where(matter(density), regions.astype(np.int32), -1)
+    return yang_factor(tia.voxels, inside, tia.grid, fwhm_mm, 1 if recovered else ITERATIONS)
+
+
+def as_scanned(tia: Image, density: Image, regions: NDArray[np.integer] | None, fwhm_mm: float) -> Image:
+    """Return a recovered TIA map as blur would leave it, which is about what the scans showed."""
+    factor = blur_factor(tia, density, regions, fwhm_mm, recovered=True)
+    return replace(tia, voxels=tia.voxels / np.where(matter(density), factor, np.float32(1.0)))
 
 
 def body_box(density: Image) -> tuple[slice, ...]:
@@ -103,6 +125,10 @@ def same_neighbours(regions: NDArray[np.integer]) -> Floats:
     return same / np.float32(6.0)
 
 
-def answered(answer: Floats, base_gy: Floats) -> tuple[Floats, Floats]:
-    """Return dose and its standard deviation [Gy] of an answer ``(2, z, y, x)``: logarithms of what multiplies the base, and of sd/base."""
-    return base_gy * np.exp(answer[0]), base_gy * np.exp(answer[1])
+def answered(answer: Floats, base_gy: Floats, *, recovered: bool = False) -> tuple[Floats, Floats]:
+    """Return dose and its standard deviation [Gy] of an answer ``(4, z, y, x)``.
+
+    Logarithms of what multiplies the base, and of sd/base: first for a base by the iterative Yang method, then for one by recovery.
+    """
+    change, sd = answer[2:] if recovered else answer[:2]
+    return base_gy * np.exp(change), base_gy * np.exp(sd)

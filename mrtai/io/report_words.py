@@ -32,9 +32,10 @@ _ENGINE_WORDS: Final = {
     "kernel of water to the far corner of the image, times the ratio of the patient's own density and tissues to unbounded water, found "
     "by rays in 64 directions with scatter. Alphas stay where they are born. Outside the body the dose is zero.",
     "monte-carlo": "Monte Carlo transport of electrons and photons in the density map of the CT, tissues by density.",
-    "neural": "The dose by convolution, whose blur and noise a network took back (dose-net, see the models in the provenance), taught by "
-    "virtual patients; the energy absorbed in the field is that of the convolution. Where the flag NEURAL_OUTSIDE stands, the "
-    "convolution's own dose. The error map is of single voxels. Dose rates of single scans are the convolution's.",
+    "neural": "The dose by convolution, from which a network took back blur and noise, or what recovery left of them (dose-net, see the "
+    "models in the provenance), taught by virtual patients; the energy absorbed in the field is that of the convolution. Where the flag "
+    "NEURAL_OUTSIDE stands, the convolution's own dose. The error map is of single voxels. Dose rates of single scans are the "
+    "convolution's.",
 }
 _CHECK_WORDS: Final = (
     "Mean doses by {check} on the same maps, an engine that shares no step with {dose} but the decay data. ± is the check's "
@@ -162,9 +163,9 @@ def _quantification(document: Json, protocol: Protocol) -> str:
 
 def _partial_volume(document: Json, protocol: Protocol) -> str:
     """Return what was done about activity that blur moved out of regions."""
-    if protocol.dose_engine == "neural":
-        return "No recovery correction was made: the dose engine takes blur back itself, where NEURAL_OUTSIDE is not flagged."
     if all(row["absorbed_dose_gy"]["with_recovery"] is None for row in document["regions"] if row["absorbed_dose_gy"]):
+        if protocol.dose_engine == "neural":
+            return "No recovery correction was made: the dose engine takes blur back itself, where NEURAL_OUTSIDE is not flagged."
         return "No partial-volume (recovery) correction was made."
     rows = [row for row in document["regions"] if row["recovery"] is not None]
     listed = ", ".join(f"{plain(row['name'])} {row['recovery']:.2f}" for row in rows)
@@ -173,7 +174,8 @@ def _partial_volume(document: Json, protocol: Protocol) -> str:
         return f"{words} No partial-volume correction was made; the doses with it are stated beside."
     return (
         f"{words} What blur had moved between regions was moved back, all regions solved for at once, and voxels within them by the same "
-        "concentrations; the doses without that are stated beside."
+        "concentrations; the doses without that are stated beside"
+        f"{', by the convolution alone' if protocol.dose_engine == 'neural' else ''}."
     )
 
 

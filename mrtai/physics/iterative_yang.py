@@ -20,7 +20,9 @@ LARGEST_FACTOR: Final = 5.0
 """Of a voxel, either way: beyond, what is multiplied is mostly noise."""
 
 
-def yang_factor(values: NDArray[Any], regions: NDArray[Any], grid: Grid, fwhm_mm: float) -> NDArray[np.float32]:
+def yang_factor(
+    values: NDArray[Any], regions: NDArray[Any], grid: Grid, fwhm_mm: float, iterations: int = ITERATIONS
+) -> NDArray[np.float32]:
     """Return the factor that takes the blur of a map back, shape ``(z, y, x)``.
 
     Args:
@@ -28,12 +30,13 @@ def yang_factor(values: NDArray[Any], regions: NDArray[Any], grid: Grid, fwhm_mm
         regions: number of every voxel's region from 0; a voxel below 0 lies where nothing can be.
         grid: of both.
         fwhm_mm: of a Gaussian point spread.
+        iterations: 1 where the means of ``values`` are free of blur already: the factor is then what blur would take from them.
     """
     flat = np.where(regions < 0, int(regions.max()) + 1, regions).ravel()
     counts = np.maximum(np.bincount(flat), 1)
     sigma = fwhm_mm / FWHM_PER_SIGMA / grid.spacing_mm[::-1]
     factor = np.ones(values.size, dtype=np.float32)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         means = np.bincount(flat, weights=values.ravel() * factor) / counts
         if np.any(regions < 0):
             means[-1] = 0.0

@@ -285,6 +285,19 @@ def _given_back(spect: Image, bq_per_ml: Array, camera: _Camera) -> Image:
     return replace(spect, voxels=spect.voxels * np.minimum(factor, LARGEST_FACTOR))
 
 
+def point_spread_mm(curves: Sequence[Recovery | None], grid: Grid) -> float | None:
+    """Return the FWHM [mm] of the point spread that measured curves tell, mean of the scans'; None where one of them tells none.
+
+    Spheres measured by shares of voxels see it with the image's voxels and the shares' averaging, a²/12 each (``spill.sigma_of_shares``).
+    """
+    widths_mm = [curve.gaussian.fwhm_mm for curve in curves if curve is not None and curve.gaussian is not None]
+    if not widths_mm or len(widths_mm) < len(curves):
+        return None
+    sigma_mm = np.array(widths_mm) / FWHM_PER_SIGMA
+    squared = np.maximum(sigma_mm**2 - float(np.mean(grid.spacing_mm**2)) / 6.0, (sigma_mm / 2.0) ** 2)
+    return float(FWHM_PER_SIGMA * np.sqrt(squared).mean())
+
+
 def recovery_flags(recovered: float | None, partial_volume: str = RECOVERY) -> tuple[Flag, ...]:
     """Return a flag where more than two thirds of a region's activity come from the curve, not from the scan, or are missing."""
     if recovered is None or recovered >= LEAST_RECOVERY:
@@ -302,6 +315,6 @@ def curve_flags(partial_volume: str, curves: Sequence[Recovery | None]) -> tuple
     """Return a flag where recovery was asked for and scans have no curve."""
     if partial_volume == OFF or all(curve is not None for curve in curves):
         return ()
-    text = "The protocol asks for partial-volume correction, but not every scan has a recovery curve: nothing was corrected."
+    text = "The protocol asks for partial-volume correction, but not every scan has a recovery curve: nothing was given back by one."
     remedy = "Give a calibration with [recovery] (mrtai calibrate), or set [recovery] in the protocol."
     return (Flag("NO_RECOVERY_CURVE", Severity.REVIEW, text, remedy),)

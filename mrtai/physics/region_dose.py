@@ -16,7 +16,7 @@ from mrtai.physics.partial_volume import RECOVERY, recovery_flags
 from mrtai.physics.plausibility import region_flags
 from mrtai.physics.radiobiology import bed_gy, eqd2_gy, lea_catcheside
 from mrtai.physics.region_uncertainty import (
-    deblurred,
+    after_network,
     effect_of,
     inputs_of,
     known_badly,
@@ -222,7 +222,7 @@ def _uncertainty(
     inputs = inputs_of(name, fit, aligned=maps.aligned, fits=maps.fits, outlined=maps.contours.grid, protocol=protocol, size=size)
     if inputs is None:
         return None, ()
-    inputs = deblurred(inputs) if maps.dose.deblurred else inputs
+    inputs = after_network(inputs, size, maps.dose)
     exponent = inputs.mass_exponent if maps.kernel is None else mass_exponent(maps.kernel, size[0])
     return region_uncertainty(replace(inputs, effect=effect_of(dose, biological), mass_exponent=exponent))
 

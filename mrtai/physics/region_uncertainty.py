@@ -16,6 +16,7 @@ from mrtai.physics.uncertainty import COMMON_TO_REGIONS, combined, stated
 from mrtai.physics.uncertainty_inputs import content_ml, registration_sd, volume_sd
 from mrtai.values.calibration import Recovery
 from mrtai.values.curve import Fit
+from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag, Severity
 from mrtai.values.grid import Array, Grid
 from mrtai.values.protocol import Protocol
@@ -30,15 +31,14 @@ OF_OUTLINES: Final = ("volume", "recovery", "partial volume")
 LEANING: Final = ("population", "hanscheid", "madsen", "ratio", "neural")
 """Models whose error is mostly the patient's distance from a population."""
 
-ENGINE_RELATIVE_SD: Final = {"convolution": (0.01, 0.04), "local": (0.05, 0.17), "monte-carlo": (0.01, 0.01), "neural": (0.01, 0.24)}
+ENGINE_RELATIVE_SD: Final = {"local": (0.05, 0.17), "monte-carlo": (0.01, 0.01)}
 """In soft tissue, and in lung or bone: the largest errors of region means of 177Lu against Monte Carlo on the page
 docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ.
-The neural engine's transport in soft tissue is the
-convolution's; lungs and bone are as far off as docs/validation/neural-dose.md has them (68 % of errors)."""
+The neural engine's transport is the convolution's."""
 
-NEURAL_RELATIVE_SD: Final = (0.06, 0.05)
-"""What the neural engine leaves of blur and noise in a region's mean dose: of a lesion or organ up to ``SMALL_ML``, and of a larger one; on
-the page docs/validation/neural-dose.md 68 % of errors are smaller, rounded up to whole per cents."""
+NEURAL_RELATIVE_SD: Final = {"as scanned": (0.06, 0.04, 0.23), "recovered": (0.05, 0.04, 0.07)}
+"""What the neural engine leaves of blur and noise in a region's mean dose: of a lesion or organ up to ``SMALL_ML``, of a larger one, and in
+lung or bone; on the page docs/validation/neural-dose.md 68 % of errors are smaller, rounded up to whole per cents."""
 
 SMALL_ML: Final = 20.0
 
@@ -125,10 +125,19 @@ def _lopsided_ends(fit: Fit, own_relative_sd: float) -> tuple[float, float, floa
     return first, second, third, fourth
 
 
-def deblurred(inputs: Inputs) -> Inputs:
-    """Return what the uncertainty of a region rests on where a network took back what blur had moved."""
-    small, large = NEURAL_RELATIVE_SD
-    return replace(inputs, partial_volume_relative_sd=small if inputs.volume_ml <= SMALL_ML else large)
+def after_network(inputs: Inputs, size: tuple[float, float], dose: Dose) -> Inputs:
+    """Return what the uncertainty of a region of volume [mL] and mass [kg] rests on where a network changed its dose.
+
+    Its error stands for what blur left; after recovery only where it is the larger, since the truth of one is the other's.
+    """
+    if not dose.learned:
+        return inputs
+    small, large, elsewhere = NEURAL_RELATIVE_SD["as scanned" if dose.deblurred else "recovered"]
+    left = small if inputs.volume_ml <= SMALL_ML else large
+    if not dose.deblurred:
+        left = max(left, inputs.partial_volume_relative_sd)
+    engine = inputs.engine_relative_sd if _soft(size) else max(elsewhere, inputs.engine_relative_sd)
+    return replace(inputs, partial_volume_relative_sd=left, engine_relative_sd=engine)
 
 
 def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwhm_mm: float) -> tuple[float, float]:
@@ -169,11 +178,17 @@ def _outline_sd(volume_ml: float, outlined: Grid, aligned: Aligned, protocol: Pr
 
 
 def _engine_sd(size: tuple[float, float], protocol: Protocol) -> float:
-    soft, other = ENGINE_RELATIVE_SD[protocol.dose_engine]
-    if protocol.dose_engine == "convolution":
+    if protocol.dose_engine in ("convolution", "neural"):
         worst = tuple(max(of) for of in zip(*CONVOLUTION_OF.values(), strict=True))
         soft, other = CONVOLUTION_OF.get(protocol.nuclide, worst)
-    return soft if SOFT_KG_PER_ML[0] < size[1] / size[0] < SOFT_KG_PER_ML[1] else other
+    else:
+        soft, other = ENGINE_RELATIVE_SD[protocol.dose_engine]
+    return float(soft if _soft(size) else other)
+
+
+def _soft(size: tuple[float, float]) -> bool:
+    """Return whether a region of volume [mL] and mass [kg] is soft tissue by its density."""
+    return SOFT_KG_PER_ML[0] < size[1] / size[0] < SOFT_KG_PER_ML[1]
 
 
 def region_uncertainty(inputs: Inputs) -> tuple[Uncertainty | None, tuple[Flag, ...]]:

@@ -21,6 +21,7 @@ class Dose:
     ``parts`` maps ``electron``, ``photon`` or ``alpha`` to a map of absorbed dose; ``sd`` is one standard deviation of the total.
     ``by_nuclide`` splits the same total among a nuclide and its progeny; empty where only one nuclide decays.
     ``flags`` tell of doubts that the engine has; ``deblurred`` is True where it took back what blur had moved out of regions.
+    ``learned`` is True where a network changed what transport alone gives.
     """
 
     parts: Mapping[str, Image]
@@ -28,6 +29,7 @@ class Dose:
     by_nuclide: Mapping[str, Image] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     deblurred: bool = False
+    learned: bool = False
 
     def __post_init__(self) -> None:
         if not self.parts or set(self.parts) - set(RADIATIONS):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrtai.physics.partial_volume import curve_flags, is_compact, partial_volume, recovery_flags
+from mrtai.physics.partial_volume import curve_flags, is_compact, partial_volume, point_spread_mm, recovery_flags
 from mrtai.physics.recovery import coefficient
 from mrtai.physics.spill import equivalent_sphere_ml, kept_share
 from mrtai.physics.uncertainty_inputs import content_ml
+from mrtai.simulate.scanner import SPECT_GRID, Camera
+from mrtai.simulate.spheres import curve as curve_of
 from mrtai.units import FWHM_PER_SIGMA
 from mrtai.values.calibration import GaussianRecovery, Recovery
 from mrtai.values.grid import Grid
@@ -303,3 +305,14 @@ def test_what_a_scan_does_not_see_of_a_neighbour_still_spills(curve):
     assert found.activity_bq["stomach"][0] == pytest.approx(LEVEL / 4 * cold.sum() * GRID.voxel_ml, rel=0.05)
     blind = partial_volume([spect], [curve], regions, regions, BODY, FWHM_MM)
     assert blind.activity_bq["stomach"][0] > 1.1 * found.activity_bq["stomach"][0]
+
+
+def test_spheres_tell_the_point_spread_that_showed_them():
+    camera = Camera(fwhm_mm=9.0, scatter_share=0.05)
+    measured = curve_of(camera)
+    assert point_spread_mm([measured, measured], SPECT_GRID) == pytest.approx(9.0, rel=0.02)
+    assert point_spread_mm([measured, None], SPECT_GRID) is None
+    assert point_spread_mm([replace(measured, gaussian=None)], SPECT_GRID) is None
+    # of spheres that two cameras saw, what lies between them
+    other = curve_of(replace(camera, fwhm_mm=13.0))
+    assert 10.5 < point_spread_mm([measured, other], SPECT_GRID) < 11.5

@@ -16,9 +16,12 @@ from mrtai.physics.interval_shape import ENDS_Z
 from mrtai.physics.kinetics import with_common
 from mrtai.physics.partial_volume import PartialVolume
 from mrtai.physics.region_uncertainty import (
+    NEURAL_RELATIVE_SD,
+    SMALL_ML,
     UNEVEN,
     _blurred,
     _lopsided_ends,
+    after_network,
     known_badly,
     may_concern,
     only_told,
@@ -26,8 +29,11 @@ from mrtai.physics.region_uncertainty import (
     uncertainty_flags,
 )
 from mrtai.values.curve import Curve
+from mrtai.values.dose import Dose
 from mrtai.values.flag import Flag, Severity
+from mrtai.values.grid import Grid
 from mrtai.values.half_life import Known
+from mrtai.values.image import Image, Quantity
 from mrtai.values.protocol import CumulativeLimit
 from mrtai.values.uncertainty import Inputs, Spread
 
@@ -192,3 +198,23 @@ def test_of_a_dose_of_no_concern_only_what_says_that_it_is_known_badly_is_told()
     assert withheld.severity is Severity.WITHHELD
     weighed = replace(protocol, gates={"FIT_POOR": Severity.REVIEW})
     assert known_badly(weighed) == {"DOSE_UNCERTAIN", "LARGE_ERROR_LIKELY"}
+
+
+def dose(*, learned, deblurred):
+    grid = Grid.axial((2, 2, 2), (4.8, 4.8, 4.8))
+    return Dose({"electron": Image(np.ones(grid.shape, np.float32), Quantity.ABSORBED_DOSE, grid)}, learned=learned, deblurred=deblurred)
+
+
+@pytest.mark.parametrize("volume_ml", [5.0, 150.0])
+def test_a_networks_error_stands_for_blur_and_after_recovery_for_no_less_than_recoverys(volume_ml):
+    sds = {"volume_relative_sd": 0.05, "partial_volume_relative_sd": 0.2, "engine_relative_sd": 0.01}
+    inputs = Inputs(volume_ml=volume_ml, fwhm_mm=11.0, **sds)
+    tissue, lung = (volume_ml, volume_ml * 1.05e-3), (volume_ml, volume_ml * 0.3e-3)
+    assert after_network(inputs, lung, dose(learned=False, deblurred=False)) == inputs
+    small, large, elsewhere = NEURAL_RELATIVE_SD["as scanned"]
+    scanned = after_network(inputs, tissue, dose(learned=True, deblurred=True))
+    assert scanned == replace(inputs, partial_volume_relative_sd=small if volume_ml < SMALL_ML else large)
+    assert after_network(inputs, lung, dose(learned=True, deblurred=True)).engine_relative_sd == elsewhere
+    assert after_network(inputs, tissue, dose(learned=True, deblurred=False)) == inputs
+    certain = after_network(replace(inputs, partial_volume_relative_sd=0.0), tissue, dose(learned=True, deblurred=False))
+    assert certain.partial_volume_relative_sd == NEURAL_RELATIVE_SD["recovered"][volume_ml >= SMALL_ML]

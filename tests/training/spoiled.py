@@ -48,6 +48,11 @@ def exchanged(one, other, classes):
     return change
 
 
+def first(channels):
+    """Return what keeps the first channels of the answer alone."""
+    return lambda model: _after(model, "Gather", np.arange(channels, dtype=np.int64), axis=1)
+
+
 def scaled(factors):
     """Return what multiplies the answer by factors that broadcast to it."""
     return lambda model: _after(model, "Mul", np.asarray(factors, dtype=np.float32))

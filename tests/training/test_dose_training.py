@@ -11,11 +11,12 @@ from mrtai.io.bundles import load_network, verified_model
 from mrtai.values.bundle import Network
 from training.dose_net.bodies import from_formulas, spect_grid
 from training.dose_net.calibrate import held_out
-from training.dose_net.data import HELD_OUT_SEED, Pair, conditions, read, write
+from training.dose_net.data import HELD_OUT_SEED, Pair, conditions, path_of, read, shown_tia, write
+from training.dose_net.export import to_onnx
 from training.dose_net.export import write as export
 from training.dose_net.model import DoseNet
 from training.dose_net.scans import drawn, scanned, walked, world
-from training.dose_net.train import AIR, Cases, Settings, loss, train
+from training.dose_net.train import AIR, Cases, Settings, begin, loss, train
 
 CHANNELS = len(DOSE_NET_CONTRACT.channels)
 TINY = Settings(steps=4, batch=2, channels=(4, 8, 8, 8), patch=(16, 16, 16))
@@ -27,7 +28,7 @@ def body():
     return from_formulas(np.random.default_rng(3), spect_grid(COARSE_MM))
 
 
-def pair(seed):
+def pair(seed, *, recovered=False):
     """Return a made-up pair: the truth is half of the base in one region and twice of it in the other."""
     rng = np.random.default_rng(seed)
     shape = (24, 20, 22)
@@ -38,13 +39,13 @@ def pair(seed):
     truth = (base * np.where(regions == 1, 2.0, 0.5)).astype(np.float16)
     channels = rng.standard_normal((CHANNELS, *shape)).astype(np.float16)
     channels[0] = regions == 1
-    return Pair(channels, base, truth, 0 * truth, regions, seed, 3.0)
+    return Pair(channels, base, truth, 0 * truth, regions, seed, 3.0, recovered)
 
 
 @pytest.fixture
 def work(tmp_path):
     for seed in (0, 1, HELD_OUT_SEED):
-        write(pair(seed), tmp_path / f"{seed:07d}.npz")
+        write(pair(seed, recovered=seed == 1), path_of(tmp_path, seed, recovered=seed == 1))
     return tmp_path
 
 
@@ -65,6 +66,17 @@ def test_the_same_seed_is_the_same_patient_under_any_count_level(body):
     # noise and blur move activity about; most of the integral stays in the patient
     assert tia.voxels.sum(dtype=float) == pytest.approx(one.true_tia.voxels.sum(dtype=float), rel=0.15)
     assert fits.labels is one.contours
+
+
+def test_recovery_gives_compact_regions_their_activity_back(body):
+    how = replace(conditions(np.random.default_rng(1)), times_h=(24.0, 96.0), contours="true", count_level=30.0)
+    case = scanned(np.random.default_rng(5), body, how, world())
+    seen, recovered = (shown_tia(body, how, case, world(), recovered=given_back) for given_back in (False, True))
+    large = [mask for mask in map(body.regions.mask, body.regions.names.values()) if mask.sum() >= 50]
+    hottest = max(large, key=lambda mask: case.true_tia.voxels[mask].mean())
+    true, without, given_back = (image.voxels[hottest].mean() for image in (case.true_tia, seen, recovered))
+    assert without < 0.9 * true
+    assert abs(given_back - true) < 0.5 * abs(without - true)
 
 
 def test_rough_contours_miss_lesions_and_no_contours_tell_nothing(body):
@@ -120,7 +132,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(work, monkeypatch):
 
 
 def test_held_out_pairs_are_not_learned_from(work):
-    assert list(Cases(work, TINY).cases) == ["0000000", "0000001"]
+    assert list(Cases(work, TINY).cases) == ["0000000", "0000001-recovered"]
     assert read(work / f"{HELD_OUT_SEED:07d}.npz").level_gy == 3.0
 
 
@@ -130,24 +142,43 @@ def test_calibration_finds_the_factor_that_makes_the_error_map_honest():
             shape = (len(image), 1, *image.shape[2:])
             noise = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
             inside = image[:, :1]
-            return torch.cat([torch.log(0.5 + 1.5 * inside) + noise, torch.log(0.05 * (0.5 + 1.5 * inside))], dim=1)
+            change, sd = torch.log(0.5 + 1.5 * inside) + noise, torch.log(0.05 * (0.5 + 1.5 * inside))
+            return torch.cat([change, sd, change, sd - np.log(2)], dim=1)
 
-    found = held_out(Off(), [pair(HELD_OUT_SEED)], "cpu")
-    # errors of a tenth where a twentieth is told
-    assert found["factor_68"] == pytest.approx(2.0, rel=0.1)
+    # errors of a tenth where a twentieth is told, or half of that
+    for recovered, factor in ((False, 2.0), (True, 4.0)):
+        found = held_out(Off(), [pair(HELD_OUT_SEED, recovered=recovered)], "cpu")
+        assert found["factor_68"] == pytest.approx(factor, rel=0.1)
 
 
 def test_untrained_the_answer_is_the_base():
     answer = DoseNet((4, 8, 8, 8)).eval()(torch.randn(1, CHANNELS, 16, 16, 16)).detach().numpy()[0]
-    dose, sd = answered(answer, np.full((16, 16, 16), 2.0, np.float32))
-    assert dose == pytest.approx(np.full(dose.shape, 2.0))
-    assert np.all(sd > 0)
+    for recovered in (False, True):
+        dose, sd = answered(answer, np.full((16, 16, 16), 2.0, np.float32), recovered=recovered)
+        assert dose == pytest.approx(np.full(dose.shape, 2.0))
+        assert np.all(sd > 0)
 
 
 def test_the_bundle_is_verified_says_its_ranges_and_holds_the_calibrated_weights(work, tmp_path):
     weights, shipped = train(work, TINY), load_network("dose-net", "dose")
-    assert export(weights, tmp_path / "dose-net", {}, ranges=shipped.envelope, factor=2.0, channels=TINY.channels) < 1e-3
+    assert export(weights, tmp_path / "dose-net", {}, ranges=shipped.envelope, factors=(2.0, 3.0), channels=TINY.channels) < 1e-3
     model = verified_model(tmp_path / "dose-net")
     assert isinstance(model, Network)
     assert model.envelope == shipped.envelope
     assert "not measured" in model.caution
+
+
+@pytest.mark.parametrize("planes", [2, 4])
+def test_a_training_goes_on_from_an_exported_network(work, tmp_path, planes):
+    torch.manual_seed(5)
+    old, new = DoseNet(TINY.channels, planes).eval(), DoseNet(TINY.channels)
+    torch.nn.init.normal_(old.head.weight)
+    to_onnx(old, tmp_path / "old.onnx")
+    cases = Cases(work, TINY)
+    begin(new, tmp_path / "old.onnx", cases, TINY)
+    image = cases.batch(1)[0][:, :-3].float()
+    with torch.no_grad():
+        before, after = old(image), new.eval()(image)
+    assert torch.allclose(after[:, :planes], before, atol=1e-4)
+    # what it had no answer for yet is the base itself
+    assert planes == 4 or float(after[:, 2].abs().max()) == 0.0

@@ -33,7 +33,7 @@ from training.lesions.export import BODIES, SARCOMAS, caution, write
 from training.lesions.model import LesionNet, drawing_from
 from training.lesions.patches import OUTSIDE, batch
 from training.lesions.simulated import lump, scan
-from training.lesions.start import begun_from
+from training.start import begun_from
 
 TINY = loop.Settings(steps=4, batch=2, edge=16, coarser=1, channels=(4, 8, 8), seed=3)
 GRID = Grid.axial((20, 24, 22), (4.8, 4.8, 3.0))

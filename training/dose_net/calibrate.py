@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.dose_net.data import HELD_OUT_SEED, Pair, read
-from training.dose_net.model import CHANNELS, DoseNet
+from training.dose_net.data import Pair, pairs, read
+from training.dose_net.model import CHANNELS, DoseNet, of_base
 
 Floats = NDArray[np.float32]
 
@@ -33,7 +33,8 @@ def predicted(network: torch.nn.Module, pair: Pair, device: str) -> tuple[Floats
     rest = [-n % DEEPEST for n in pair.base.shape]
     image = np.pad(pair.channels.astype(np.float32), [(0, 0), *[(0, n) for n in rest]], mode="edge")
     with torch.inference_mode():
-        answer = network(torch.from_numpy(image)[None].to(device))[0].float().cpu().numpy()
+        both = network(torch.from_numpy(image)[None].to(device)).float().cpu()
+    answer = of_base(both, torch.tensor([pair.recovered]))[0].numpy()
     z, y, x = pair.base.shape
     logs, base = answer[:, :z, :y, :x], pair.base.astype(np.float32)
     return base * np.exp(logs[0]), base * np.exp(logs[1])
@@ -71,15 +72,20 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    print({name: value for name, value in calibrate(asked.work, asked.device).items() if name != "regions"})
+    for base, found in calibrate(asked.work, asked.device).items():
+        print(base, {name: value for name, value in found.items() if name != "regions"})
 
 
-def calibrate(work: Path, device: str = "cpu", channels: tuple[int, ...] = CHANNELS) -> dict[str, Any]:
-    """Write and return what the weights in a folder do on its held-out pairs."""
+def calibrate(work: Path, device: str = "cpu", channels: tuple[int, ...] = CHANNELS) -> dict[str, dict[str, Any]]:
+    """Write and return what the weights in a folder do on its held-out pairs, as scanned and recovered."""
     network = DoseNet(channels)
     network.load_state_dict(torch.load(work / "weights.pt", weights_only=True, map_location=device))
-    paths = [path for path in sorted(work.glob("[0-9]*.npz")) if int(path.stem) >= HELD_OUT_SEED]
-    found = held_out(network.to(device).eval(), (read(path) for path in paths), device)
+    network.to(device).eval()
+    paths = pairs(work, held_out=True)
+    found = {
+        name: held_out(network, (pair for pair in map(read, paths) if pair.recovered == recovered), device)
+        for name, recovered in (("as scanned", False), ("recovered", True))
+    }
     (work / "held-out.json").write_text(json.dumps(found), encoding="utf-8")
     return found
 

@@ -5,7 +5,7 @@ python -m training.dose_net.data --work FOLDER [--count N] [--first SEED] [--wor
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,7 @@ from mrtai.engines.dose_net_input import body_box, dose_input
 from mrtai.engines.monte_carlo import MonteCarlo
 from mrtai.physics.resample import cropped
 from mrtai.simulate.scanner import Camera
+from mrtai.simulate.spheres import curve
 from mrtai.values.dose import Dose
 from mrtai.values.image import Image
 from training.dose_net.bodies import Body, from_formulas, spect_grid
@@ -46,6 +47,7 @@ class Pair:
         base, truth, truth_sd: relative to the level, ``(z, y, x)``; ``truth_sd`` is the Monte Carlo's own.
         regions: true exclusive regions; 255 outside the body.
         seed: of the case; ``level_gy`` what doses are relative to.
+        recovered: whether ``base`` is the dose with recovery, from true contours and the camera's own recovery curve.
     """
 
     channels: NDArray[np.float16]
@@ -55,6 +57,7 @@ class Pair:
     regions: NDArray[np.uint8]
     seed: int
     level_gy: float
+    recovered: bool
 
 
 def conditions(rng: np.random.Generator) -> Conditions:
@@ -96,18 +99,29 @@ def true_dose(case: Scanned, of: World, *, truth: str, seed: int, histories: int
     return engine(case.true_tia, case.aligned.density)
 
 
-def pair(seed: int, body: Body, how: Conditions, case: Scanned, truth: Dose, of: World) -> Pair:
+def pair(seed: int, body: Body, how: Conditions, case: Scanned, truth: Dose, of: World, *, recovered: bool = False) -> Pair:
     """Return the pair of a scanned body and its true dose."""
-    density = case.aligned.density
-    tia, _ = walked(case, how, of)
-    regions = case.contours.voxels if how.contours != "none" else None
+    density, tia = case.aligned.density, shown_tia(body, how, case, of, recovered=recovered)
+    contours = body.regions if recovered else None if how.contours == "none" else case.contours
+    regions = None if contours is None else contours.voxels
     box = body_box(density)
     dose = convolved(tia, density, of).total
-    shown = dose_input(dose.voxels[box], on(tia, box), on(density, box), None if regions is None else regions[box], how.stated_fwhm_mm)
+    given = dose.voxels[box], on(tia, box), on(density, box), None if regions is None else regions[box], how.stated_fwhm_mm
+    shown = dose_input(*given, recovered=recovered)
     of_truth, of_spread = (np.asarray(voxels[box] / shown.level_gy, np.float16) for voxels in (truth.total.voxels, spread(truth)))
     inside = np.where(body.body, body.regions.voxels, 255).astype(np.uint8)[box]
     base = (shown.base_gy / shown.level_gy).astype(np.float16)
-    return Pair(shown.channels.astype(np.float16), base, of_truth, of_spread, inside, seed, shown.level_gy)
+    return Pair(shown.channels.astype(np.float16), base, of_truth, of_spread, inside, seed, shown.level_gy, recovered)
+
+
+def shown_tia(body: Body, how: Conditions, case: Scanned, of: World, *, recovered: bool) -> Image:
+    """Return the TIA map that the walk makes of a scanned body; with recovery of true contours and by the camera's own curve.
+
+    What is wrong about contours neither recovery nor a network after it can know: learning from wrong ones would blur the edges of all.
+    """
+    if recovered:
+        return walked(replace(case, contours=body.regions), how, of, curve(how.camera))[0]
+    return walked(case, how, of)[0]
 
 
 def spread(dose: Dose) -> NDArray[np.float32]:
@@ -120,14 +134,27 @@ def on(image: Image, box: tuple[slice, ...]) -> Image:
     return Image(image.voxels[box], image.quantity, cropped(image.grid, box))
 
 
-def make(seed: int, work: Path, truth: str, histories: int, device: str) -> Path:
-    """Write the pair of a seed into a folder, unless it is there, and return its path."""
-    path = work / f"{seed:07d}.npz"
-    if not path.exists():
+def make(seed: int, work: Path, truth: str, histories: int, device: str) -> int:
+    """Write the pairs of a seed into a folder, as scanned and with recovery, unless they are there, and return the seed."""
+    paths = {recovered: path_of(work, seed, recovered=recovered) for recovered in (False, True)}
+    if not all(path.exists() for path in paths.values()):
         of = world()
         body, how, case = drawn_case(seed, of)
-        write(pair(seed, body, how, case, true_dose(case, of, truth=truth, seed=seed, histories=histories, device=device), of), path)
-    return path
+        dose = true_dose(case, of, truth=truth, seed=seed, histories=histories, device=device)
+        for recovered, path in paths.items():
+            write(pair(seed, body, how, case, dose, of, recovered=recovered), path)
+    return seed
+
+
+def path_of(work: Path, seed: int, *, recovered: bool) -> Path:
+    """Return where a pair is kept."""
+    return work / f"{seed:07d}{'-recovered' if recovered else ''}.npz"
+
+
+def pairs(work: Path, *, held_out: bool) -> list[Path]:
+    """Return the pairs of a folder that are for training, or those ``held_out``."""
+    found = {path: int(path.stem.partition("-")[0]) for path in sorted(work.glob("[0-9]*.npz"))}
+    return [path for path, seed in found.items() if (seed >= HELD_OUT_SEED) == held_out]
 
 
 def write(one: Pair, path: Path) -> None:
@@ -159,8 +186,8 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     job = partial(make, work=asked.work, truth=asked.truth, histories=asked.histories, device=asked.device)
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        for path in pool.map(job, range(asked.first, asked.first + asked.count)):
-            print(path.name, flush=True)
+        for seed in pool.map(job, range(asked.first, asked.first + asked.count)):
+            print(seed, flush=True)
 
 
 if __name__ == "__main__":

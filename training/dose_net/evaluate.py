@@ -44,19 +44,31 @@ class Given:
     """What engines are given of a case, on the body's box, and what they make of it without a network.
 
     Attributes:
-        tia, density: as the walk has them.
+        tia, recovered_tia, density: as the walk has them, the TIA map without and with recovery.
         convolution, recovery: dose [Gy] without and with recovery correction, ``(z, y, x)``.
         regions: exclusive regions by ``names``, 255 outside the body; contours are true.
         fwhm_mm: of the camera.
     """
 
     tia: Image
+    recovered_tia: Image
     density: Image
     convolution: Floats
     recovery: Floats
     regions: Bytes
     names: dict[int, str]
     fwhm_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A dose that was calculated before, as the engine that gives it."""
+
+    dose: Image
+
+    def __call__(self, tia: Image, density: Image) -> Dose:
+        """Return the dose; see ``ports.DoseEngine``."""
+        return Dose({"electron": self.dose})
 
 
 def body(seed: int, tissue: Bytes) -> Body:
@@ -89,7 +101,8 @@ def given(seed: int, case: Scanned, recovery: Recovery, of: World) -> Given:
     tia, _ = walked(case, how, of)
     given_back, _ = walked(case, how, of, recovery)
     plain, recovered = (np.asarray(convolved(each, density, of).total.voxels[box], np.float32) for each in (tia, given_back))
-    return Given(on(tia, box), on(density, box), plain, recovered, regions_of(case), dict(case.contours.names), how.camera.fwhm_mm)
+    maps = [on(image, box) for image in (tia, given_back, density)]
+    return Given(maps[0], maps[1], maps[2], plain, recovered, regions_of(case), dict(case.contours.names), how.camera.fwhm_mm)
 
 
 def true(seed: int, case: Scanned, of: World, *, histories: int, device: str = "cpu") -> Dose:
@@ -107,7 +120,7 @@ def write_given(one: Given, path: Path) -> None:
     """Write what engines are given, whole or not at all."""
     grid = one.tia.grid
     maps: dict[str, Any] = {name: getattr(one, name) for name in ("convolution", "recovery", "regions", "fwhm_mm")}
-    maps |= {"tia": one.tia.voxels, "density": one.density.voxels, "names": json.dumps(one.names)}
+    maps |= {name: getattr(one, name).voxels for name in ("tia", "recovered_tia", "density")} | {"names": json.dumps(one.names)}
     write_whole(path, **maps, spacing_mm=grid.spacing_mm, origin_mm=grid.origin_mm)
 
 
@@ -115,9 +128,10 @@ def read_given(path: Path) -> Given:
     """Return what engines are given, from its file."""
     with np.load(path) as f:
         grid = Grid.axial(f["tia"].shape, f["spacing_mm"], f["origin_mm"])
-        tia, density = Image(f["tia"], Quantity.TIME_INTEGRATED_ACTIVITY, grid), Image(f["density"], Quantity.DENSITY, grid)
+        tia, recovered = (Image(f[name], Quantity.TIME_INTEGRATED_ACTIVITY, grid) for name in ("tia", "recovered_tia"))
+        density = Image(f["density"], Quantity.DENSITY, grid)
         names = {int(value): name for value, name in json.loads(str(f["names"])).items()}
-        return Given(tia, density, f["convolution"], f["recovery"], f["regions"], names, float(f["fwhm_mm"]))
+        return Given(tia, recovered, density, f["convolution"], f["recovery"], f["regions"], names, float(f["fwhm_mm"]))
 
 
 def regions_of(case: Scanned) -> Bytes:

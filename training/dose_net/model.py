@@ -15,24 +15,30 @@ LOG_SD: Final = (-5.0, 2.0)
 
 
 class DoseNet(torch.nn.Module):
-    """Input ``(n, channels, z, y, x)``, axes multiples of 8; ``(n, 2, z, y, x)`` out: log of dose/base, and log of its sd/base.
+    """Input ``(n, channels, z, y, x)``, axes multiples of 8; ``(n, 4, z, y, x)`` out: log of dose/base, and log of its sd/base.
 
+    Two of each: for a base by the iterative Yang method, and for one by recovery, which leave different errors of the same scans.
     Batch norm, not instance norm: what a voxel's dose is must not depend on what else its window shows.
     """
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
-        """Make the network; untrained, it gives the base's own dose."""
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, planes: int = 4) -> None:
+        """Make the network; untrained, it gives the base's own dose. ``planes`` of its answer: 2 without those of recovered bases."""
         super().__init__()
         strides = (1,) + (2,) * (len(channels) - 2)
         self.body = UNet(3, len(DOSE_NET_CONTRACT.channels), _FEATURES, channels, strides, num_res_units=2, norm="BATCH")
-        self.head = torch.nn.Conv3d(_FEATURES, 2, 1)
+        self.head = torch.nn.Conv3d(_FEATURES, planes, 1)
         torch.nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         with torch.no_grad():
-            self.head.bias.copy_(torch.tensor([0.0, -1.5]))
+            self.head.bias.copy_(torch.tensor([0.0, -1.5, 0.0, -1.5])[:planes])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the two logarithms."""
+        """Return the logarithms."""
         answer = self.head(self.body(image))
-        change = LARGEST_LOG * torch.tanh(answer[:, :1] / LARGEST_LOG)
-        return torch.cat([change, answer[:, 1:].clamp(*LOG_SD)], dim=1)
+        change, sd = LARGEST_LOG * torch.tanh(answer / LARGEST_LOG), answer.clamp(*LOG_SD)
+        return torch.cat([change[:, :1], sd[:, 1:2], change[:, 2:3], sd[:, 3:]], dim=1)
+
+
+def of_base(answer: torch.Tensor, recovered: torch.Tensor) -> torch.Tensor:
+    """Return the two logarithms ``(n, 2, z, y, x)`` of an answer ``(n, 4, z, y, x)`` that are of each sample's base, ``(n,)``."""
+    return torch.where(recovered.view(-1, 1, 1, 1, 1), answer[:, 2:], answer[:, :2])

@@ -1,6 +1,6 @@
 """Train `dose-net` on pairs; an interrupted training goes on where it was.
 
-python -m training.dose_net.train --work FOLDER [--steps N] [--device cuda]
+python -m training.dose_net.train --work FOLDER [--steps N] [--device cuda] [--start models/dose-net/models/model.onnx]
 
 The folder holds the pairs of `training.dose_net.data`; checkpoint, log and weights go there, too. Pairs that appear while it trains are
 taken up.
@@ -16,20 +16,25 @@ from typing import Any, Final
 import torch
 
 from training.checkpoint import keep
-from training.dose_net.data import HELD_OUT_SEED, Pair, read
-from training.dose_net.model import CHANNELS, DoseNet
+from training.dose_net.data import Pair, pairs, read
+from training.dose_net.model import CHANNELS, DoseNet, of_base
+from training.exported import read_tensors
 from training.precision import mixed
+from training.start import begun_from
 
 PATCH: Final = (48, 48, 48)
 AIR: Final = 255
 FAINT: Final = 0.02
-"""Of the level: dose below it weighs as much as dose of it."""
+FAINT_VOXEL: Final = 0.2
+"""Of the level: a region's mean dose below it, or a voxel's, weighs as much as dose of it."""
 ON_REGION: Final = 0.6
 """Share of the patches whose middle lies in a small region."""
 SMALL: Final = 4000
 """Voxels; lesions and kidneys have fewer."""
-SAVE_EVERY: Final = 500
+SAVE_EVERY: Final = 100
 WARM_UP: Final = 100
+START_BATCHES: Final = 4
+"""From which the norms of a network to go on from learn what its channels are like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Settings:
     channels: tuple[int, ...] = CHANNELS
     patch: tuple[int, int, int] = PATCH
     seed: int = 7
+    recovered: float = 0.5
     device: str = "cpu"
     threads: int = 1
     until: float = float("inf")
@@ -54,6 +60,7 @@ class Case:
         """Copy the pair, padded to hold a patch."""
         rest = [max(p - n, 0) for n, p in zip(pair.base.shape, patch, strict=True)]
         pads = (0, rest[2], 0, rest[1], 0, rest[0])
+        self.recovered = pair.recovered
         maps = torch.from_numpy(pair.channels), *(torch.from_numpy(x)[None] for x in (pair.base, pair.truth, pair.truth_sd))
         self.maps = torch.nn.functional.pad(torch.cat(maps), pads).to(device)
         regions = torch.nn.functional.pad(torch.from_numpy(pair.regions), pads, value=AIR)
@@ -93,17 +100,23 @@ class Cases:
 
     def refresh(self, at_most: int = 10_000) -> None:
         """Read pairs that are new."""
-        new = [path for path in sorted(self.work.glob("[0-9]*.npz")) if path.stem not in self.cases and int(path.stem) < HELD_OUT_SEED]
+        new = [path for path in pairs(self.work, held_out=False) if path.stem not in self.cases]
         for path in new[:at_most]:
             self.cases[path.stem] = Case(read(path), self.settings.device, self.settings.patch)
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return maps ``(n, channels + 3, z, y, x)`` and regions ``(n, z, y, x)`` of a step."""
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return maps ``(n, channels + 3, z, y, x)``, regions ``(n, z, y, x)`` and whose base is recovered ``(n,)`` of a step."""
         at = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
-        names = list(self.cases)
-        chosen = [names[int(torch.randint(len(names), (), generator=at))] for _ in range(self.settings.batch)]
+        chosen = [self._drawn(at) for _ in range(self.settings.batch)]
         patches = [self.cases[name].patch(at, self.settings.patch) for name in chosen]
-        return torch.stack([maps for maps, _ in patches]), torch.stack([regions for _, regions in patches])
+        recovered = torch.tensor([self.cases[name].recovered for name in chosen], device=self.settings.device)
+        return torch.stack([maps for maps, _ in patches]), torch.stack([regions for _, regions in patches]), recovered
+
+    def _drawn(self, at: torch.Generator) -> str:
+        """Return the name of a case, with or without recovery as often as the settings say, as far as there are both."""
+        wanted = float(torch.rand((), generator=at)) < self.settings.recovered
+        names = [name for name, case in self.cases.items() if case.recovered == wanted] or list(self.cases)
+        return names[int(torch.randint(len(names), (), generator=at))]
 
 
 def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -124,8 +137,8 @@ def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dic
     # a voxel of a small region weighs more, so that organs do not drown lesions, nor the body organs
     weight = torch.where(inside, size.clamp(min=1).rsqrt()[place].view(regions.shape), 0)
     weight = weight / weight.sum().clamp(min=1e-6)
-    scale = base + FAINT
-    voxel = (weight * torch.nn.functional.huber_loss(dose / scale, truth / scale, reduction="none", delta=2.0)).sum()
+    scale, steady = base + FAINT, base + FAINT_VOXEL
+    voxel = (weight * torch.nn.functional.huber_loss(dose / steady, truth / steady, reduction="none", delta=2.0)).sum()
     mean_dose, mean_truth = (zeros.index_add(0, place, torch.where(inside, x, 0).flatten()) / size.clamp(min=1) for x in (dose, truth))
     counted = (size >= 4) & (mean_truth > 0)
     relative = (mean_dose - mean_truth) / (mean_truth + FAINT)
@@ -136,30 +149,47 @@ def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dic
     return {"voxel": voxel, "region": region, "likelihood": likelihood}
 
 
-def train(work: Path, settings: Settings) -> Path:
-    """Train on the pairs in ``work`` and return the path of the weights, a running mean."""
+def begin(net: DoseNet, exported: Path, cases: Cases, settings: Settings) -> None:
+    """Give ``net`` the weights of an exported file; one of 0.1.0 has no answer to recovered bases yet, so that they stay as they are."""
+    planes = len(read_tensors(exported)[0]["head.weight"])
+    old, own = DoseNet(settings.channels, planes).to(settings.device), net.state_dict()
+    steps = [cases.batch(-number)[0][:, :-3].float() for number in range(1, 1 + START_BATCHES)]
+    begun_from(exported, old, steps)
+    state = old.state_dict()
+    for name in ("head.weight", "head.bias"):
+        state[name] = torch.cat([state[name], own[name][planes:]])
+    net.load_state_dict(state)
+
+
+def train(work: Path, settings: Settings, start: Path | None = None) -> Path:
+    """Train on the pairs in ``work`` and return the path of the weights, a running mean; ``start``: exported weights to go on from."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    net = DoseNet(settings.channels).to(settings.device)
+    net, cases = DoseNet(settings.channels).to(settings.device), Cases(work, settings)
+    checkpoint = work / "checkpoint.pt"
+    if start is not None and not checkpoint.exists():
+        begin(net, start, cases, settings)
     net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     state: dict[str, Any] = {"net": net, "mean": mean, "optimizer": optimizer}
-    checkpoint = work / "checkpoint.pt"
-    start = _resumed(checkpoint, state, settings)
-    cases, began = Cases(work, settings), time.time()
+    first, began = 1 + _resumed(checkpoint, state, settings), time.time()
+    if start is not None:
+        # norms stand still: those of small patches around lesions would differ from those of the whole body by per cents of the dose
+        for part in net.modules():
+            part.train(not isinstance(part, torch.nn.BatchNorm3d))
     with (work / "log.jsonl").open("a") as log:
-        for step in range(start + 1, settings.steps + 1):
+        for step in range(first, settings.steps + 1):
             # learning slows down towards the end, whichever comes first: the steps or the time
             done = max(step / settings.steps, (time.time() - began) / max(settings.until - began, 1e-9))
             if done >= 1 and step < settings.steps:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * min(step / WARM_UP, 1.0) * max(1 - done, 0.02) ** 0.9
-            maps, regions = cases.batch(step)
+            maps, regions, recovered = cases.batch(step)
             with mixed(settings.device):
                 answer = net(maps[:, :-3].float().contiguous(memory_format=torch.channels_last_3d))
-            parts = loss(answer.float(), maps[:, -3:], regions)
+            parts = loss(of_base(answer.float(), recovered), maps[:, -3:], regions)
             total = parts["voxel"] + 2 * parts["region"] + 0.2 * parts["likelihood"]
             optimizer.zero_grad(set_to_none=True)
             total.backward()
@@ -208,9 +238,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument("--device", default=usual.device, help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=usual.threads)
+    parser.add_argument("--recovered", type=float, default=usual.recovered, help="share of the patches that have recovery")
+    parser.add_argument("--patch", type=int, default=usual.patch[0], help="edge of a patch in voxels, a multiple of 8")
+    parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
+    parser.add_argument("--start", type=Path, help="exported ONNX file to go on from")
     asked = parser.parse_args()
-    settings = Settings(steps=asked.steps, batch=asked.batch, seed=asked.seed, device=asked.device, threads=asked.threads)
-    print(train(asked.work, settings))
+    told = {name: getattr(asked, name) for name in ("steps", "batch", "seed", "device", "threads", "recovered", "learning_rate")}
+    print(train(asked.work, Settings(**told, patch=(asked.patch,) * 3), asked.start))
 
 
 if __name__ == "__main__":

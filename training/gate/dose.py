@@ -6,6 +6,7 @@ Monte Carlo is needed. A network whose doses are all off by one factor is not to
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,35 +17,35 @@ from mrtai.engines.dose_net import NeuralDose
 from mrtai.engines.dose_net_input import body_box
 from mrtai.io.bundles import verified_model
 from mrtai.values.bundle import Network
-from mrtai.values.dose import Dose
-from mrtai.values.image import Image
 from mrtai.values.labels import Labels
-from training.dose_net.data import convolved, drawn_case, on
-from training.dose_net.scans import NUCLIDE, walked, world
+from training.dose_net.data import convolved, drawn_case, on, shown_tia
+from training.dose_net.evaluate import Known
+from training.dose_net.scans import NUCLIDE, world
 from training.gate.cases import Case, Errors, digest
 
 FIRST_SEED: Final = 7_320_000
 CASES: Final = 3
 LESION_ML: Final = 20.0
+RECOVERED: Final = ", with recovery"
 
 
 def cases(data: Path | None) -> Iterator[Case]:
     """Give the virtual patients; a real one whose true dose is known does not exist."""
-    for seed in range(FIRST_SEED, FIRST_SEED + CASES):
-        made = patient(seed)
+    for seed, recovered in product(range(FIRST_SEED, FIRST_SEED + CASES), (False, True)):
+        made = patient(seed, recovered=recovered)
         arrays = [made["tia"].voxels, made["density"].voxels, made["truth"].voxels, made["contours"].voxels]
-        yield Case(f"virtual patient (seed {seed})", digest(arrays), partial(errors, made))
+        yield Case(f"virtual patient{RECOVERED if recovered else ''} (seed {seed})", digest(arrays), partial(errors, made))
 
 
-def patient(seed: int) -> dict[str, Any]:
+def patient(seed: int, *, recovered: bool) -> dict[str, Any]:
     """Return what the engine is given of a patient and its true dose, on the body's box."""
     of = world()
     body, how, case = drawn_case(seed, of)
-    density = case.aligned.density
-    box, tia = body_box(density), walked(case, how, of)[0]
+    density, tia = case.aligned.density, shown_tia(body, how, case, of, recovered=recovered)
+    box = body_box(density)
     contours = Labels(body.regions.voxels[box], body.regions.names, on(tia, box).grid)
     dose, truth = (convolved(activity, density, of).total for activity in (tia, case.true_tia))
-    given = {"tia": on(tia, box), "density": on(density, box), "contours": contours, "fwhm_mm": how.stated_fwhm_mm}
+    given = {"tia": on(tia, box), "density": on(density, box), "contours": contours, "fwhm_mm": how.stated_fwhm_mm, "recovered": recovered}
     return given | {"dose": on(dose, box), "truth": on(truth, box)}
 
 
@@ -53,25 +54,16 @@ def errors(made: dict[str, Any], bundle: Path) -> Errors:
     network = verified_model(bundle)
     if not isinstance(network, Network):
         raise ValueError(f"{bundle.name}: a network of dose is needed")
-    engine = NeuralDose(_Known(made["dose"]), network, NUCLIDE, made["fwhm_mm"], made["contours"])
+    engine = NeuralDose(Known(made["dose"]), network, NUCLIDE, made["fwhm_mm"], made["contours"], recovered=made["recovered"])
     dose, _ = engine.answered(made["tia"], made["density"], made["dose"].voxels)
     found: dict[str, list[float]] = {}
     for value, name in made["contours"].names.items():
         inside: NDArray[np.bool_] = made["contours"].voxels == value
         kind = _kind(name, float(inside.sum()) * made["tia"].grid.voxel_ml)
         if kind and inside.any():
+            kind += RECOVERED if made["recovered"] else ""
             found.setdefault(kind, []).append(float(dose[inside].mean() / made["truth"].voxels[inside].mean()) - 1.0)
     return found
-
-
-class _Known:
-    """A dose that was calculated before, as the engine that gives it."""
-
-    def __init__(self, dose: Image) -> None:
-        self.dose = dose
-
-    def __call__(self, tia: Image, density: Image) -> Dose:
-        return Dose({"electron": self.dose})
 
 
 def _kind(name: str, volume_ml: float) -> str | None:

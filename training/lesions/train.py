@@ -38,8 +38,8 @@ from training.lesions.data import (
 )
 from training.lesions.model import CHANNELS, DRAWN_FROM, LesionNet, drawing_from
 from training.lesions.patches import batch
-from training.lesions.start import begun_from
 from training.precision import mixed
+from training.start import begun_from
 
 SAVE_EVERY: Final = 100
 WARM_UP: Final = 50

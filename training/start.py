@@ -1,4 +1,4 @@
-"""Weights of an exported `lesions` to go on from: batch norm, which the export folds into convolutions, is unfolded again."""
+"""Weights of an exported network to go on from: batch norm, which the export folds into convolutions, is unfolded again."""
 
 from collections.abc import Iterable
 from pathlib import Path
