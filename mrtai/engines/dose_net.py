@@ -23,7 +23,7 @@ from mrtai.values.refusal import DosimetryError
 
 Floats = NDArray[np.float32]
 
-PLANES: Final = 4
+PLANES: Final = 2
 OVERLAP: Final = 16
 """Voxels that a window shares with the next: the network sees little further than that."""
 
@@ -76,7 +76,7 @@ class NeuralDose:
         checked(tia, density)
         plain = self.convolution(tia, density)
         if self.recovered and RECOVERED not in self.model.envelope:
-            raise unusable(self.model, "no ranges of maps with recovery, which it does not know")
+            raise unusable(self.model, "nothing of maps with recovery, which dose-net knows from 0.2.0 on")
         elsewhere = self.contours is not None and not self.contours.grid.same_as(tia.grid)
         seen = tia if elsewhere or not self.recovered else as_scanned(tia, density, self._regions(), self.fwhm_mm)
         found = outside(self.nuclide, seen, density, self.fwhm_mm, self.model.envelope, recovered=self.recovered)
@@ -101,10 +101,12 @@ class NeuralDose:
         regions = self._regions()
         cut = [Image(image.voxels[box], image.quantity, part) for image in (tia, density)]
         shown = dose_input(given, cut[0], cut[1], None if regions is None else regions[box], self.fwhm_mm, recovered=self.recovered)
-        logs = windowed(kept_session(self.model, self.device, self.threads), shown.channels)
+        session = kept_session(self.model, self.device, self.threads)
+        # the answer to maps as scanned comes first, that to maps with recovery second; ONNX Runtime calculates both
+        logs = windowed(session, shown.channels, session.get_outputs()[int(self.recovered)].name)
         if len(logs) != PLANES or not np.isfinite(logs).all():
             raise unusable(self.model, f"an answer of {len(logs)} planes, {PLANES} of finite numbers needed")
-        dose, sd = answered(logs, shown.base_gy, recovered=self.recovered)
+        dose, sd = answered(logs, shown.base_gy)
         factor = _energy(given, density.voxels[box]) / _energy(dose, density.voxels[box])
         return _filled(dose * factor, box, tia.grid), _filled(sd * factor, box, tia.grid)
 
@@ -116,8 +118,8 @@ def outside_flag(found: Any, *, recovered: bool = False) -> Flag:
     return Flag("NEURAL_OUTSIDE", Severity.REVIEW, text, f"Take the dose as convolution's: {left}.")
 
 
-def windowed(session: Any, image: Floats) -> Floats:
-    """Return the network's answer ``(planes, z, y, x)`` to an input ``(channels, z, y, x)``, window by window, blended."""
+def windowed(session: Any, image: Floats, output: str) -> Floats:
+    """Return the answer ``(planes, z, y, x)`` of that name to an input ``(channels, z, y, x)``, window by window, blended."""
     size = image.shape[1:]
     padded = filled_up(image, PATCH, DOSE_NET_CONTRACT.channels)
     name, weight, weights = session.get_inputs()[0].name, _weight(), np.zeros(padded.shape[1:], np.float32)
@@ -127,7 +129,7 @@ def windowed(session: Any, image: Floats) -> Floats:
         for y in starts[1]:
             for x in starts[2]:
                 place = (slice(z, z + PATCH[0]), slice(y, y + PATCH[1]), slice(x, x + PATCH[2]))
-                (answer,) = session.run(None, {name: np.ascontiguousarray(padded[(slice(None), *place)])[None]})
+                (answer,) = session.run([output], {name: np.ascontiguousarray(padded[(slice(None), *place)])[None]})
                 total = np.zeros((len(answer[0]), *padded.shape[1:]), np.float32) if total is None else total
                 total[(slice(None), *place)] += answer[0] * weight
                 weights[place] += weight

@@ -125,10 +125,6 @@ def same_neighbours(regions: NDArray[np.integer]) -> Floats:
     return same / np.float32(6.0)
 
 
-def answered(answer: Floats, base_gy: Floats, *, recovered: bool = False) -> tuple[Floats, Floats]:
-    """Return dose and its standard deviation [Gy] of an answer ``(4, z, y, x)``.
-
-    Logarithms of what multiplies the base, and of sd/base: first for a base by the iterative Yang method, then for one by recovery.
-    """
-    change, sd = answer[2:] if recovered else answer[:2]
-    return base_gy * np.exp(change), base_gy * np.exp(sd)
+def answered(answer: Floats, base_gy: Floats) -> tuple[Floats, Floats]:
+    """Return dose and its standard deviation [Gy] of an answer ``(2, z, y, x)``: logarithms of what multiplies the base, and of sd/base."""
+    return base_gy * np.exp(answer[0]), base_gy * np.exp(answer[1])

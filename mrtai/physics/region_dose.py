@@ -222,7 +222,7 @@ def _uncertainty(
     inputs = inputs_of(name, fit, aligned=maps.aligned, fits=maps.fits, outlined=maps.contours.grid, protocol=protocol, size=size)
     if inputs is None:
         return None, ()
-    inputs = after_network(inputs, size, maps.dose)
+    inputs = after_network(inputs, name, size, maps.dose)
     exponent = inputs.mass_exponent if maps.kernel is None else mass_exponent(maps.kernel, size[0])
     return region_uncertainty(replace(inputs, effect=effect_of(dose, biological), mass_exponent=exponent))
 

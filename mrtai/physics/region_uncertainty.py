@@ -36,9 +36,9 @@ ENGINE_RELATIVE_SD: Final = {"local": (0.05, 0.17), "monte-carlo": (0.01, 0.01)}
 docs/validation/dose-engines.md, rounded up to whole per cents; of Monte Carlo itself about its statistics in an organ.
 The neural engine's transport is the convolution's."""
 
-NEURAL_RELATIVE_SD: Final = {"as scanned": (0.06, 0.04, 0.23), "recovered": (0.05, 0.04, 0.07)}
-"""What the neural engine leaves of blur and noise in a region's mean dose: of a lesion or organ up to ``SMALL_ML``, of a larger one, and in
-lung or bone; on the page docs/validation/neural-dose.md 68 % of errors are smaller, rounded up to whole per cents."""
+NEURAL_RELATIVE_SD: Final = {"as scanned": (0.06, 0.05, 0.05, 0.28), "recovered": (0.05, 0.04, 0.03, 0.08)}
+"""What the neural engine leaves of blur and noise in a region's mean dose: of a lesion or organ up to ``SMALL_ML``, of a larger one, in red
+marrow, and in lung or bone. In the patients of docs/validation/neural-dose.md 68 % of errors are smaller, rounded up to whole per cents."""
 
 SMALL_ML: Final = 20.0
 
@@ -125,19 +125,20 @@ def _lopsided_ends(fit: Fit, own_relative_sd: float) -> tuple[float, float, floa
     return first, second, third, fourth
 
 
-def after_network(inputs: Inputs, size: tuple[float, float], dose: Dose) -> Inputs:
+def after_network(inputs: Inputs, name: str, size: tuple[float, float], dose: Dose) -> Inputs:
     """Return what the uncertainty of a region of volume [mL] and mass [kg] rests on where a network changed its dose.
 
     Its error stands for what blur left; after recovery only where it is the larger, since the truth of one is the other's.
     """
     if not dose.learned:
         return inputs
-    small, large, elsewhere = NEURAL_RELATIVE_SD["as scanned" if dose.deblurred else "recovered"]
+    small, large, marrow, elsewhere = NEURAL_RELATIVE_SD["as scanned" if dose.deblurred else "recovered"]
     left = small if inputs.volume_ml <= SMALL_ML else large
     if not dose.deblurred:
         left = max(left, inputs.partial_volume_relative_sd)
-    engine = inputs.engine_relative_sd if _soft(size) else max(elsewhere, inputs.engine_relative_sd)
-    return replace(inputs, partial_volume_relative_sd=left, engine_relative_sd=engine)
+    # by name first: marrow, and a spine with much of it, may be as dense as soft tissue
+    own = marrow if name == RED_MARROW else 0.0 if _soft(size) and not name.startswith("spine") else elsewhere
+    return replace(inputs, partial_volume_relative_sd=left, engine_relative_sd=max(own, inputs.engine_relative_sd))
 
 
 def _blurred(name: str, shares: Array, fits: RegionFits, *, corrected: bool, fwhm_mm: float) -> tuple[float, float]:

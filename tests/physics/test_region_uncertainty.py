@@ -210,11 +210,13 @@ def test_a_networks_error_stands_for_blur_and_after_recovery_for_no_less_than_re
     sds = {"volume_relative_sd": 0.05, "partial_volume_relative_sd": 0.2, "engine_relative_sd": 0.01}
     inputs = Inputs(volume_ml=volume_ml, fwhm_mm=11.0, **sds)
     tissue, lung = (volume_ml, volume_ml * 1.05e-3), (volume_ml, volume_ml * 0.3e-3)
-    assert after_network(inputs, lung, dose(learned=False, deblurred=False)) == inputs
-    small, large, elsewhere = NEURAL_RELATIVE_SD["as scanned"]
-    scanned = after_network(inputs, tissue, dose(learned=True, deblurred=True))
+    assert after_network(inputs, "lung_left", lung, dose(learned=False, deblurred=False)) == inputs
+    small, large, marrow, elsewhere = NEURAL_RELATIVE_SD["as scanned"]
+    scanned = after_network(inputs, "kidney_left", tissue, dose(learned=True, deblurred=True))
     assert scanned == replace(inputs, partial_volume_relative_sd=small if volume_ml < SMALL_ML else large)
-    assert after_network(inputs, lung, dose(learned=True, deblurred=True)).engine_relative_sd == elsewhere
-    assert after_network(inputs, tissue, dose(learned=True, deblurred=False)) == inputs
-    certain = after_network(replace(inputs, partial_volume_relative_sd=0.0), tissue, dose(learned=True, deblurred=False))
+    assert after_network(inputs, "lung_left", lung, dose(learned=True, deblurred=True)).engine_relative_sd == elsewhere
+    assert after_network(inputs, "kidney_left", tissue, dose(learned=True, deblurred=False)) == inputs
+    for name, told in (("red_marrow", marrow), ("spine", elsewhere)):
+        assert after_network(inputs, name, tissue, dose(learned=True, deblurred=True)).engine_relative_sd == told
+    certain = after_network(replace(inputs, partial_volume_relative_sd=0.0), "kidney_left", tissue, dose(learned=True, deblurred=False))
     assert certain.partial_volume_relative_sd == NEURAL_RELATIVE_SD["recovered"][volume_ml >= SMALL_ML]

@@ -14,7 +14,7 @@ from training.dose_net.calibrate import held_out
 from training.dose_net.data import HELD_OUT_SEED, Pair, conditions, path_of, read, shown_tia, write
 from training.dose_net.export import to_onnx
 from training.dose_net.export import write as export
-from training.dose_net.model import DoseNet
+from training.dose_net.model import Answers, DoseNet
 from training.dose_net.scans import drawn, scanned, walked, world
 from training.dose_net.train import AIR, Cases, Settings, begin, loss, train
 
@@ -153,8 +153,8 @@ def test_calibration_finds_the_factor_that_makes_the_error_map_honest():
 
 def test_untrained_the_answer_is_the_base():
     answer = DoseNet((4, 8, 8, 8)).eval()(torch.randn(1, CHANNELS, 16, 16, 16)).detach().numpy()[0]
-    for recovered in (False, True):
-        dose, sd = answered(answer, np.full((16, 16, 16), 2.0, np.float32), recovered=recovered)
+    for planes in (answer[:2], answer[2:]):
+        dose, sd = answered(planes, np.full((16, 16, 16), 2.0, np.float32))
         assert dose == pytest.approx(np.full(dose.shape, 2.0))
         assert np.all(sd > 0)
 
@@ -168,12 +168,20 @@ def test_the_bundle_is_verified_says_its_ranges_and_holds_the_calibrated_weights
     assert "not measured" in model.caution
 
 
+class First(DoseNet):
+    """As 0.1.0 was: maps as scanned alone."""
+
+    def forward(self, image):
+        return super().forward(image)[:, :2]
+
+
 @pytest.mark.parametrize("planes", [2, 4])
-def test_a_training_goes_on_from_an_exported_network(work, tmp_path, planes):
+def test_a_training_goes_on_from_an_exported_network(work, tmp_path, monkeypatch, planes):
     torch.manual_seed(5)
-    old, new = DoseNet(TINY.channels, planes).eval(), DoseNet(TINY.channels)
+    old, new = (First if planes == 2 else DoseNet)(TINY.channels, planes).eval(), DoseNet(TINY.channels)
     torch.nn.init.normal_(old.head.weight)
-    to_onnx(old, tmp_path / "old.onnx")
+    monkeypatch.setattr("training.dose_net.export.OUTPUTS", ("logs",) if planes == 2 else ("logs", "recovered_logs"))
+    to_onnx(old if planes == 2 else Answers(DoseNet(TINY.channels).eval(), old), tmp_path / "old.onnx")
     cases = Cases(work, TINY)
     begin(new, tmp_path / "old.onnx", cases, TINY)
     image = cases.batch(1)[0][:, :-3].float()

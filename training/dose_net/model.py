@@ -39,6 +39,19 @@ class DoseNet(torch.nn.Module):
         return torch.cat([change[:, :1], sd[:, 1:2], change[:, 2:3], sd[:, 3:]], dim=1)
 
 
+class Answers(torch.nn.Module):
+    """What is shipped: the answers of one network to maps as scanned and of another, or the same, to maps with recovery."""
+
+    def __init__(self, scanned: torch.nn.Module, recovered: torch.nn.Module) -> None:
+        """Take two networks."""
+        super().__init__()
+        self.scanned, self.recovered = scanned, recovered
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the two logarithms ``(n, 2, z, y, x)`` of either base."""
+        return self.scanned(image)[:, :2], self.recovered(image)[:, 2:]
+
+
 def of_base(answer: torch.Tensor, recovered: torch.Tensor) -> torch.Tensor:
     """Return the two logarithms ``(n, 2, z, y, x)`` of an answer ``(n, 4, z, y, x)`` that are of each sample's base, ``(n,)``."""
     return torch.where(recovered.view(-1, 1, 1, 1, 1), answer[:, 2:], answer[:, :2])

@@ -8,11 +8,14 @@ taken up.
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import onnx
+import onnx.utils
 import torch
 
 from training.checkpoint import keep
@@ -150,15 +153,36 @@ def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dic
 
 
 def begin(net: DoseNet, exported: Path, cases: Cases, settings: Settings) -> None:
-    """Give ``net`` the weights of an exported file; one of 0.1.0 has no answer to recovered bases yet, so that they stay as they are."""
-    planes = len(read_tensors(exported)[0]["head.weight"])
-    old, own = DoseNet(settings.channels, planes).to(settings.device), net.state_dict()
+    """Give ``net`` the weights of an exported file, those of its network for recovered bases where it has two.
+
+    One of 0.1.0 has no answer to such bases yet, so that they stay as they are.
+    """
     steps = [cases.batch(-number)[0][:, :-3].float() for number in range(1, 1 + START_BATCHES)]
-    begun_from(exported, old, steps)
+    with tempfile.TemporaryDirectory() as scratch:
+        alone = last_network(exported, Path(scratch) / "model.onnx")
+        planes = len(read_tensors(alone)[0]["head.weight"])
+        old, own = DoseNet(settings.channels, planes).to(settings.device), net.state_dict()
+        begun_from(alone, old, steps)
     state = old.state_dict()
     for name in ("head.weight", "head.bias"):
         state[name] = torch.cat([state[name], own[name][planes:]])
     net.load_state_dict(state)
+
+
+def last_network(exported: Path, alone: Path) -> Path:
+    """Write the network behind the last answer of an exported file as one of its own, and return its path."""
+    model = onnx.load(exported)
+    part = onnx.utils.Extractor(model).extract_model(["image"], [model.graph.output[-1].name])
+    for names in [*(node.input for node in part.graph.node), *(node.output for node in part.graph.node)]:
+        names[:] = [_without_prefix(name) for name in names]
+    for tensor in part.graph.initializer:
+        tensor.name = _without_prefix(tensor.name)
+    onnx.save(part, alone)
+    return alone
+
+
+def _without_prefix(name: str) -> str:
+    return name.removeprefix("scanned.").removeprefix("recovered.")
 
 
 def train(work: Path, settings: Settings, start: Path | None = None) -> Path:
