@@ -1,6 +1,6 @@
 """Train `dose-net` on pairs; an interrupted training goes on where it was.
 
-python -m training.dose_net.train --work FOLDER [--steps N] [--device cuda] [--start models/dose-net/models/model.onnx]
+python -m training.dose_net.train --work FOLDER [--steps N] [--device cuda] [--start MODEL.onnx]
 
 The folder holds the pairs of `training.dose_net.data`; checkpoint, log and weights go there, too. Pairs that appear while it trains are
 taken up.
@@ -8,14 +8,11 @@ taken up.
 
 import argparse
 import json
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import onnx
-import onnx.utils
 import torch
 
 from training.checkpoint import keep
@@ -153,36 +150,21 @@ def loss(answer: torch.Tensor, maps: torch.Tensor, regions: torch.Tensor) -> dic
 
 
 def begin(net: DoseNet, exported: Path, cases: Cases, settings: Settings) -> None:
-    """Give ``net`` the weights of an exported file, those of its network for recovered bases where it has two.
+    """Give ``net`` the weights of an exported file of one network; 0.1.0 has no answer to recovered bases, so that they stay as they are.
 
-    One of 0.1.0 has no answer to such bases yet, so that they stay as they are.
+    Raises:
+        ValueError: the file is another network's, or holds two.
     """
+    planes = len(read_tensors(exported)[0].get("head.weight", ()))
+    if not planes:
+        raise ValueError(f"{exported} holds no one network of doses")
+    old, own = DoseNet(settings.channels, planes).to(settings.device), net.state_dict()
     steps = [cases.batch(-number)[0][:, :-3].float() for number in range(1, 1 + START_BATCHES)]
-    with tempfile.TemporaryDirectory() as scratch:
-        alone = last_network(exported, Path(scratch) / "model.onnx")
-        planes = len(read_tensors(alone)[0]["head.weight"])
-        old, own = DoseNet(settings.channels, planes).to(settings.device), net.state_dict()
-        begun_from(alone, old, steps)
+    begun_from(exported, old, steps)
     state = old.state_dict()
     for name in ("head.weight", "head.bias"):
         state[name] = torch.cat([state[name], own[name][planes:]])
     net.load_state_dict(state)
-
-
-def last_network(exported: Path, alone: Path) -> Path:
-    """Write the network behind the last answer of an exported file as one of its own, and return its path."""
-    model = onnx.load(exported)
-    part = onnx.utils.Extractor(model).extract_model(["image"], [model.graph.output[-1].name])
-    for names in [*(node.input for node in part.graph.node), *(node.output for node in part.graph.node)]:
-        names[:] = [_without_prefix(name) for name in names]
-    for tensor in part.graph.initializer:
-        tensor.name = _without_prefix(tensor.name)
-    onnx.save(part, alone)
-    return alone
-
-
-def _without_prefix(name: str) -> str:
-    return name.removeprefix("scanned.").removeprefix("recovered.")
 
 
 def train(work: Path, settings: Settings, start: Path | None = None) -> Path:
@@ -265,7 +247,7 @@ def main() -> None:
     parser.add_argument("--recovered", type=float, default=usual.recovered, help="share of the patches that have recovery")
     parser.add_argument("--patch", type=int, default=usual.patch[0], help="edge of a patch in voxels, a multiple of 8")
     parser.add_argument("--learning-rate", type=float, default=usual.learning_rate)
-    parser.add_argument("--start", type=Path, help="exported ONNX file to go on from")
+    parser.add_argument("--start", type=Path, help="exported ONNX file of one network to go on from, as dose-net 0.1.0 is")
     asked = parser.parse_args()
     told = {name: getattr(asked, name) for name in ("steps", "batch", "seed", "device", "threads", "recovered", "learning_rate")}
     print(train(asked.work, Settings(**told, patch=(asked.patch,) * 3), asked.start))
