@@ -210,7 +210,8 @@ def rms_table(rows: Sequence[Row], engines: Sequence[str] = ENGINES) -> list[dic
 
 def spread_table(rows: Sequence[Row], engine: str) -> list[dict[str, str]]:
     """Return below what absolute errors of means lie where the network answered, by kind of region; its stated uncertainty is from it."""
-    kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5], "lungs, bone and marrow": GROUPS[5:]}
+    kinds = {"lesions up to 20 mL": GROUPS[:2], "larger lesions, kidneys, liver, spleen": GROUPS[2:5]}
+    kinds |= {name: (name,) for name in GROUPS[5:]}
     lines = []
     for name, groups in kinds.items():
         errors = np.abs([row.mean[engine] for row in rows if row.group in groups and engine in row.answered])
@@ -329,8 +330,7 @@ def page(rows: Sequence[Row], aims: Sequence[Mapping[str, Any]], model: Network,
         shares: of voxels within one sd: with recovery, without, without contours, lowest and highest patient; and the truth's error.
         patients: how many, and how many of them the network left alone with recovery and without.
     """
-    honest, scanned, alone, lowest, highest, noise = shares
-    number, left, unread = patients
+    (honest, scanned, alone, lowest, highest, noise), (number, left, unread) = shares, patients
     lines = [
         "# The neural dose engine",
         "",
